@@ -1,0 +1,5 @@
+"""``python -m cipherscore``."""
+
+from cipherscore.cli import main
+
+main()

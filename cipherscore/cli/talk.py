@@ -1,0 +1,171 @@
+"""``cipherscore score``, ``generate``, ``gateway``: the data owner talks to the host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cipherscore.cli.common import (
+    GRPC_ADDRESS,
+    FittedSchemaOption,
+    Home,
+    JsonOption,
+    KeysetOption,
+    PassphraseFdOption,
+    PassphraseFileOption,
+    out,
+    show,
+)
+from cipherscore.errors import DataError
+
+if TYPE_CHECKING:
+    from cipherscore.client import AsyncClient, Client
+
+AddressOption = Annotated[str, typer.Option(help="gRPC address of the host, HOST:PORT.")]
+TlsOption = Annotated[
+    Path | None, typer.Option(help="PEM file with the root certificates of a TLS host.")
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Allow plain text to another machine.")
+]
+
+
+def score(
+    records: Annotated[str, typer.Argument(help="JSON (one record or a list), CSV or Parquet file; - for JSON from stdin.")],
+    address: AddressOption = GRPC_ADDRESS,
+    schema: FittedSchemaOption = None,
+    keyset: KeysetOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+    tls_root: TlsOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Encrypt applications here, have them scored by the host, and print the answers."""
+    from cipherscore.client import Client
+
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+    with Client(address=address, **settings) as client:
+        scores = client.score(_read_rows(records, client))
+
+    def human() -> None:
+        view = Table("row", "probability of bad credit", "decision", box=None)
+        for row, answer in enumerate(scores):
+            view.add_row(str(row), f"{answer.probability:.4f}", answer.decision)
+        out.print(view)
+        out.print(f"model {scores[0].model}")
+
+    show([answer.__dict__ for answer in scores], as_json, human)
+
+
+def generate(
+    count: Annotated[int, typer.Option("-n", "--count", help="Rows to make.", min=1)] = 10,
+    credit: Annotated[
+        str, typer.Option(help="good, bad, or any: as often as in the training rows.")
+    ] = "any",
+    seed: Annotated[int | None, typer.Option(help="Same seed and model, same rows.", min=0)] = None,
+    address: AddressOption = GRPC_ADDRESS,
+    schema: FittedSchemaOption = None,
+    keyset: KeysetOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+    tls_root: TlsOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the host make synthetic encrypted rows; decrypt them here and print them as CSV."""
+    import csv
+
+    from cipherscore.client import Client
+
+    classes = {"any": None, "good": False, "bad": True}
+    if credit not in classes:
+        raise typer.BadParameter(f"{credit!r} is not one of any, good, bad", param_hint="--credit")
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+    with Client(address=address, **settings) as client:
+        rows = client.generate(count, bad_credit=classes[credit], seed=seed)
+
+    def human() -> None:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+    show(rows, as_json, human)
+
+
+def gateway(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; raw values arrive here in clear text.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8049,
+    address: AddressOption = GRPC_ADDRESS,
+    schema: FittedSchemaOption = None,
+    keyset: KeysetOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+    tls_root: TlsOption = None,
+    insecure: InsecureOption = False,
+) -> None:
+    """Serve POST /predictCreditRisk on the owner's side: raw records in, [[1],[2],…] out."""
+    import asyncio
+
+    from cipherscore.client import AsyncClient
+    from cipherscore.client.gateway.server import create_server
+
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+
+    async def listen() -> bool:
+        client: AsyncClient = AsyncClient(address=address, **settings)
+        server = create_server(client, host, port)
+        out.print(f"gateway http://{host}:{port}/predictCreditRisk -> host {address}")
+        await server.serve()
+        return server.started
+
+    if not asyncio.run(listen()):
+        raise typer.Exit(1)
+
+
+def _connection(
+    schema: Path | None,
+    keyset: Path | None,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    tls_root: Path | None,
+    insecure: bool,
+) -> dict[str, Any]:
+    """Return the arguments that `Client` and `AsyncClient` share, the keyset opened."""
+    from cipherscore.client import Tls
+    from cipherscore.client.passphrase import load_keyset
+
+    home = Home()
+    return {
+        "keyset": load_keyset(keyset or home.keyset, passphrase_file, passphrase_fd),
+        "schema": schema or home.schema,
+        "tls": Tls(root_certificates=tls_root) if tls_root else None,
+        "insecure": insecure,
+    }
+
+
+def _read_rows(source: str, client: Client) -> Any:
+    """Read raw records: JSON as it is, a CSV or Parquet file as an Arrow table."""
+    path = Path(source)
+    if source != "-" and path.suffix != ".json":
+        import pyarrow as pa
+
+        from cipherscore.client.sources import find_table
+
+        return pa.Table.from_batches(list(find_table(client.schema, path).batches()))
+    try:
+        text = sys.stdin.read() if source == "-" else path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: not JSON ({type(error).__name__})") from None
+    rows = [content] if isinstance(content, dict) else content
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{source}: give one record or a list of records, each an object")
+    return rows

@@ -1,0 +1,114 @@
+"""``cipherscore train`` and ``export``: the host's trainer, which sees tokens only."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cipherscore.cli.common import Home, JsonOption, SeedOption, out, progress_bar, show
+
+if TYPE_CHECKING:
+    from training.runs import Run
+
+app = typer.Typer(help="Train a model on encrypted rows.", no_args_is_help=True)
+
+TokensOption = Annotated[
+    Path | None, typer.Option(help="Token table [default: host/tokens.parquet].")
+]
+PresetOption = Annotated[str, typer.Option(help="default or capstone.")]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Start over instead of resuming or keeping a finished run.")
+]
+ThreadsOption = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+
+
+class Kind(str, Enum):
+    """Model kinds."""
+
+    classifier = "classifier"
+    generator = "generator"
+
+
+@app.command()
+def classifier(
+    tokens: TokensOption = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder [default: host/runs/classifier].")] = None,
+    preset: PresetOption = "default",
+    seed: SeedOption = 0,
+    fresh: FreshOption = False,
+    threads: ThreadsOption = 1,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Train the PyTorch classifier (good or bad credit).  Interrupt it, start it again: it resumes."""
+    from cipherscore.dataset import read_tokens
+    from training.classifier import train_classifier
+
+    with progress_bar("train classifier") as update:
+        run = train_classifier(
+            read_tokens(tokens or Home().tokens), folder or Home().run("classifier"),
+            preset=preset, seed=seed, progress=update, resume=not fresh, threads=threads,
+        )  # fmt: skip
+    _show_run(run, as_json)
+
+
+@app.command()
+def generator(
+    tokens: TokensOption = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder [default: host/runs/generator].")] = None,
+    preset: PresetOption = "default",
+    seed: SeedOption = 0,
+    fresh: FreshOption = False,
+    threads: ThreadsOption = 1,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Train the Keras GAN that makes synthetic encrypted rows.  Interrupted, it resumes."""
+    from cipherscore.dataset import read_tokens
+    from training.generator import train_generator
+
+    with progress_bar("train generator") as update:
+        run = train_generator(
+            read_tokens(tokens or Home().tokens), folder or Home().run("generator"),
+            preset=preset, seed=seed, progress=update, resume=not fresh, threads=threads,
+        )  # fmt: skip
+    _show_run(run, as_json)
+
+
+def export(
+    kind: Annotated[Kind, typer.Argument(help="Which model.")],
+    folder: Annotated[Path | None, typer.Option("--run", help="Run folder [default: host/runs/KIND].")] = None,
+    tokens: TokensOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Export a trained model to ONNX, check it against its source, and register it as a candidate.
+
+    Fails, and registers nothing, where the two differ by more than 1e-5.
+    """
+    from cipherscore.dataset import read_tokens
+    from export.package import package_run
+    from registry import Registry
+
+    home = Home()
+    packaged = package_run(
+        folder or home.run(kind.value), read_tokens(tokens or home.tokens), Registry(home.bentoml)
+    )
+    facts = {"model": packaged.tag, "max_abs_diff": packaged.parity.max_abs_diff,
+             "rows": packaged.parity.rows}  # fmt: skip
+    text = (
+        f"{packaged.tag}: candidate; largest difference to its source "
+        f"{packaged.parity.max_abs_diff:.1e} over {packaged.parity.rows} rows"
+    )
+    show(facts, as_json, lambda: out.print(text))
+
+
+def _show_run(run: Run, as_json: bool) -> None:
+    facts = {"run": str(run.folder), "model": run.model_name, "metrics": run.metrics}
+
+    def human() -> None:
+        out.print(f"{run.model_name} trained in {run.folder}")
+        for name, value in run.summary().items():
+            out.print(f"  {name:<28} {value}")
+
+    show(facts, as_json, human)

@@ -1,0 +1,104 @@
+"""The same as `cipherscore.client.sdk`, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from cipherscore.client.incoming import ModelInfo, RowCollector, Score, read_scores
+from cipherscore.client.outgoing import generate_request
+from cipherscore.client.session import IN_FLIGHT, Session
+from cipherscore.client.transport import translate
+from cipherscore.proto.v1 import cipherscore_pb2 as pb
+
+if TYPE_CHECKING:
+    from cipherscore.client.session import Row, Rows
+
+INLINE_RECORDS = 256
+"""Up to this many records are encrypted on the event loop itself, in a few milliseconds."""
+
+
+class AsyncClient(Session):
+    """Client of one host for one event loop; otherwise as `cipherscore.client.sdk.Client`."""
+
+    async def score(self, rows: Rows, *, timeout: float | None = None) -> list[Score]:
+        """Return one score per row, in order; see `cipherscore.client.sdk.Client.score`."""
+        seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
+        if isinstance(rows, Sized) and len(rows) <= INLINE_RECORDS:
+            requests = self._requests(rows)
+        else:
+            requests = await asyncio.to_thread(self._requests, rows)
+        try:
+            return await self._score_many(stub, requests, seconds)
+        except grpc.RpcError as failure:
+            raise translate(failure, self.address, seconds) from None
+
+    async def _score_many(
+        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float
+    ) -> list[Score]:
+        scores: list[Score] = []
+        pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
+        try:
+            for request in requests:
+                pending.append((request, stub.Score(request, timeout=seconds)))
+                if len(pending) == IN_FLIGHT:
+                    sent, call = pending.popleft()
+                    scores += read_scores(sent, await call)
+            while pending:
+                sent, call = pending.popleft()
+                scores += read_scores(sent, await call)
+        finally:
+            for _, call in pending:
+                call.cancel()
+        return scores
+
+    async def generate(
+        self,
+        count: int,
+        bad_credit: bool | None = None,
+        seed: int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> list[Row]:
+        """Return ``count`` readable synthetic rows.
+
+        See `cipherscore.client.sdk.Client.generate`.
+        """
+        seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
+        request = generate_request(self._codec, count, bad_credit, seed)
+        rows = RowCollector(self._codec, count)
+        call = stub.Generate(request, timeout=seconds)
+        try:
+            async for answer in call:
+                rows.add(answer)
+        except grpc.RpcError as failure:
+            raise translate(failure, self.address, seconds) from None
+        finally:
+            call.cancel()
+        return rows.finish()
+
+    async def model(self, kind: str = "classifier", *, timeout: float | None = None) -> ModelInfo:
+        """Return what the host says about a model; see `cipherscore.client.sdk.Client.model`."""
+        seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
+        try:
+            answer = await stub.GetModel(pb.GetModelRequest(kind=kind), timeout=seconds)
+        except grpc.RpcError as failure:
+            raise translate(failure, self.address, seconds) from None
+        return ModelInfo.from_message(answer)
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:  # noqa: PYI034  (Self is 3.11's)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,183 @@
+"""Encrypt a raw table to a token table on disk, and decrypt one.  Constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from cipherscore.client.binning import fit_edges
+from cipherscore.client.encryption import FieldCipher
+from cipherscore.client.keys import Keyset
+from cipherscore.client.records import RecordCodec
+from cipherscore.client.sources import RawTable
+from cipherscore.client.splits import stratified_split
+from cipherscore.client.tables import encode_batch, labels, numbers
+from cipherscore.dataset import (
+    TRAIN,
+    TokenColumn,
+    arrow_schema,
+    iterate_tokens,
+    read_header,
+)
+from cipherscore.errors import DataError, RecordError
+from cipherscore.files import atomic_path
+from cipherscore.schema import Schema
+
+FIT_ROWS = 200_000
+"""Bins are fitted on at most this many training rows, drawn evenly; it bounds memory."""
+
+Progress = Callable[[int], None]
+"""Told the number of rows done so far."""
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """What `encrypt_table` made: the fitted schema, the key id and the number of rows."""
+
+    schema: Schema
+    key_id: str
+    rows: int
+
+
+def encrypt_table(
+    table: RawTable,
+    schema: Schema,
+    keyset: Keyset,
+    out: Path,
+    *,
+    seed: int = 0,
+    labelled: bool = True,
+    progress: Progress = lambda _: None,
+) -> Encrypted:
+    """Encrypt ``table`` to the Parquet file ``out`` (see `cipherscore.dataset`).
+
+    With a target, rows are split by ``seed``, and numeric fields without edges get bins fitted on
+    the training rows.  The table is read twice then; memory stays at one batch plus one byte a row
+    and the fitting sample.
+
+    Raises:
+        DataError, RecordError: The table does not fit the schema; ``out`` is left as it was.
+        SchemaError: ``labelled`` is false and the schema has unfitted fields.
+    """
+    split, label = np.empty(0, np.int8), np.empty(0, np.int8)
+    if labelled:
+        label = _read_labels(table, schema)
+        split = stratified_split(label, seed)
+        schema = _fit(table, schema, split, label, seed)
+    codec = RecordCodec(FieldCipher(keyset, schema))
+    target = arrow_schema(schema.public(), codec.key_id, seed, labelled=labelled)
+    rows = 0
+    with (
+        atomic_path(out) as temporary,
+        pq.ParquetWriter(
+            temporary, target, compression="zstd", use_dictionary=True, write_statistics=False
+        ) as writer,
+    ):
+        for batch, columns in _encoded(table, codec):
+            arrays = [_arrow(columns[f.name]) for f in schema.fields]
+            if labelled:
+                window = slice(rows, rows + len(batch))
+                arrays += [pa.array(label[window]), pa.array(split[window])]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=target))
+            rows += len(batch)
+            progress(rows)
+        if not rows:
+            raise DataError(f"{table.name} has no row")
+    return Encrypted(schema, codec.key_id, rows)
+
+
+def decrypt_table(
+    source: Path, schema: Schema, keyset: Keyset, out: Path, progress: Progress = lambda _: None
+) -> int:
+    """Decrypt a token table to CSV with the level of every field; return the number of rows.
+
+    Raises:
+        DataError: ``source`` is no token table, or belongs to another schema.
+        DecryptionError: A token is not authentic.
+        UnknownKeyId: The keyset lacks the table's key.
+    """
+    public, key_id, _ = read_header(source)
+    if public.digest != schema.digest:
+        raise DataError(
+            f"{source} was encrypted with schema {public.name!r} {public.digest[:12]}, not with "
+            f"{schema.name!r} {schema.digest[:12]}; use the fitted schema written beside it"
+        )
+    codec = RecordCodec(FieldCipher(keyset, schema, key_id))
+    names = [f.name for f in schema.fields]
+    rows = 0
+    with (
+        atomic_path(out, 0o600) as temporary,
+        pacsv.CSVWriter(temporary, pa.schema([(name, pa.string()) for name in names])) as writer,
+    ):
+        for columns in iterate_tokens(source, 1 << 16):
+            arrays = []
+            for name in names:
+                column = columns[name]
+                texts = [codec.decode({name: token})[name] for token in column.dictionary]
+                arrays.append(pa.array(texts, pa.string()).take(pa.array(column.indices)))
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, names))
+            rows += len(arrays[0])
+            progress(rows)
+    return rows
+
+
+def _encoded(
+    table: RawTable, codec: RecordCodec
+) -> Iterator[tuple[pa.RecordBatch, dict[str, TokenColumn]]]:
+    """Yield each batch with its tokens; a record error is raised with its row in the whole table."""
+    start = 0
+    for batch in table.batches():
+        try:
+            yield batch, encode_batch(batch, codec)
+        except RecordError as error:
+            raise error.shifted(start) from None
+        start += len(batch)
+
+
+def _read_labels(table: RawTable, schema: Schema) -> np.ndarray:
+    parts, start = [np.empty(0, np.int8)], 0
+    for batch in table.batches():
+        try:
+            parts.append(labels(batch, schema.target))
+        except RecordError as error:
+            raise error.shifted(start) from None
+        start += len(batch)
+    return np.concatenate(parts)
+
+
+def _fit(
+    table: RawTable, schema: Schema, split: np.ndarray, label: np.ndarray, seed: int
+) -> Schema:
+    """Return ``schema`` with edges fitted on (a sample of) the training rows."""
+    unfitted = [f for f in schema.fields if not f.fitted]
+    if not unfitted:
+        return schema
+    train = np.flatnonzero(split == TRAIN)
+    if len(train) > FIT_ROWS:
+        generator = np.random.Generator(np.random.PCG64(seed))
+        train = np.sort(generator.choice(train, FIT_ROWS, replace=False))
+    values: dict[str, list[np.ndarray]] = {f.name: [] for f in unfitted}
+    start = 0
+    for batch in table.batches():
+        first, last = np.searchsorted(train, [start, start + len(batch)])
+        rows = pa.array(train[first:last] - start)
+        for f in unfitted:
+            if f.name not in batch.schema.names:
+                raise DataError(f"{table.name} lacks column {f.name!r} of schema {schema.name!r}")
+            values[f.name].append(numbers(batch.column(f.name).take(rows), f))
+        start += len(batch)
+    edges = {f.name: fit_edges(f, np.concatenate(values[f.name]), label[train]) for f in unfitted}
+    return schema.with_edges(edges)
+
+
+def _arrow(column: TokenColumn) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(column.indices.astype(np.int16, copy=False)),
+        pa.array(column.dictionary, pa.binary()),
+    )

@@ -1,0 +1,1 @@
+"""The data owner's HTTP process: takes raw records, sends tokens to the host."""

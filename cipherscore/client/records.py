@@ -1,0 +1,101 @@
+"""One applicant at a time: raw record -> tokens, tokens -> readable record.  Needs no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cipherscore.client.encryption import FieldCipher
+from cipherscore.errors import DataError, DecryptionError
+from cipherscore.schema import MISSING_LEVEL, Field, Schema
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A decrypted value: ``level`` as encrypted (code or bin) and what it means in words."""
+
+    level: str
+    meaning: str
+
+
+class RecordCodec:
+    """Encrypts raw records and decrypts tokens, with every level's token computed once.
+
+    Args:
+        cipher: The field cipher of a fitted schema.
+
+    ``tokens`` holds, per field, every level's token.
+    """
+
+    def __init__(self, cipher: FieldCipher) -> None:
+        self.schema: Schema = cipher.schema
+        self.key_id = cipher.key_id
+        self._cipher = cipher
+        self.tokens = {f.name: cipher.tokens(f.name) for f in cipher.schema.fields}
+        self._levels = {
+            name: {token: level for level, token in column.items()}
+            for name, column in self.tokens.items()
+        }
+
+    def encode(self, record: Mapping[str, object], row: int | None = None) -> dict[str, bytes]:
+        """Return the token of every field of ``record``.
+
+        The target may be present and is ignored, so that labelled rows can be scored as they are.
+
+        Raises:
+            DataError: A field is missing, or one is present that the schema does not know.
+            RecordError: A value is not allowed.
+        """
+        tokens = {}
+        for f in self.schema.fields:
+            if f.name not in record:
+                raise DataError(f"{_record(row)} lacks field {f.name!r}; allowed: {f.allowed}")
+            tokens[f.name] = self.tokens[f.name][f.level_of(record[f.name], row)]
+        unknown = record.keys() - tokens.keys() - {self.schema.target.name}
+        if unknown:
+            names = ", ".join(sorted(repr(name)[:40] for name in unknown)[:5])
+            raise DataError(f"{_record(row)} has fields the schema does not know: {names}")
+        return tokens
+
+    def encode_columns(self, records: Sequence[Mapping[str, object]]) -> dict[str, list[bytes]]:
+        """Return the tokens of many records by field; all records are checked before any is sent."""
+        encoded = [self.encode(record, row) for row, record in enumerate(records)]
+        return {f.name: [tokens[f.name] for tokens in encoded] for f in self.schema.fields}
+
+    def decode(self, tokens: Mapping[str, bytes]) -> dict[str, str | None]:
+        """Return the level of every field; None for an absent value.
+
+        Raises:
+            DecryptionError: A token is not authentic, or stands for a level the schema lacks.
+        """
+        return {name: self._level(name, token) for name, token in tokens.items()}
+
+    def explain(self, levels: Mapping[str, str | None]) -> dict[str, Readable]:
+        """Return what each level means, in the words and units of the schema."""
+        return {
+            name: Readable(level or "", _meaning(self.schema.by_name[name], level))
+            for name, level in levels.items()
+        }
+
+    def _level(self, name: str, token: bytes) -> str | None:
+        level = self._levels.get(name, {}).get(token)
+        if level is None:
+            level = self._cipher.decrypt(name, token)
+            if level not in self.tokens[name]:
+                raise DecryptionError(
+                    f"field {name!r}: the token stands for a level that schema "
+                    f"{self.schema.identity!r} lacks; use the schema it was encrypted with"
+                )
+        return None if level == MISSING_LEVEL else level
+
+
+def _record(row: int | None) -> str:
+    return "the record" if row is None else f"record {row}"
+
+
+def _meaning(field: Field, level: str | None) -> str:
+    if level is None:
+        return "absent"
+    if field.kind == "categorical":
+        return field.categories[level] or level
+    return f"{level} {field.unit}".strip()

@@ -1,0 +1,192 @@
+"""Encrypted table on disk: Parquet with dictionary columns, readable without any key.
+
+One dictionary column of tokens per field; ``label`` (1 = bad credit, 0 = good) and ``split``
+(`TRAIN`, `VALIDATION`, `TEST`) are plain, because the trainer learns from them.  The file's
+metadata holds the `PublicSchema`, the key id and the split's seed under the key ``cipherscore``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cipherscore.errors import DataError, SchemaError
+from cipherscore.schema import PublicSchema
+from cipherscore.tokens import check_key_id
+from cipherscore.vocabulary import UNSEEN, Vocabulary
+
+FORMAT = "cipherscore-tokens"
+FORMAT_VERSION = 1
+TRAIN, VALIDATION, TEST = 0, 1, 2
+LABEL_COLUMN, SPLIT_COLUMN = "label", "split"
+METADATA_KEY = b"cipherscore"
+
+
+@dataclass(frozen=True)
+class TokenColumn:
+    """One encrypted field: distinct tokens and, per row, the position of its token (int32)."""
+
+    dictionary: tuple[bytes, ...]
+    indices: np.ndarray
+
+
+@dataclass(frozen=True)
+class TokenDataset:
+    """An encrypted table in memory.
+
+    ``label`` and ``split`` are int8 of shape [rows]; label is empty when the table has no target.
+    ``digest`` is the SHA-256 of the file it was read from.
+    """
+
+    schema: PublicSchema
+    key_id: str
+    seed: int
+    digest: str
+    columns: Mapping[str, TokenColumn]
+    label: np.ndarray
+    split: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())).indices)
+
+    def build_vocabulary(self, mask: np.ndarray | None = None) -> Vocabulary:
+        """Build the vocabulary from the rows where ``mask`` is true (default: training rows).
+
+        Raises:
+            DataError: No row is selected.
+        """
+        chosen = self.split == TRAIN if mask is None else mask
+        if not chosen.any():
+            raise DataError("the vocabulary needs at least one training row")
+        seen = {
+            name: [column.dictionary[i] for i in np.unique(column.indices[chosen])]
+            for name, column in self.columns.items()
+        }
+        return Vocabulary.build(self.key_id, seen)
+
+    def indices(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Return int32 [rows, fields] column indices in vocabulary order, `UNSEEN` where unknown.
+
+        Raises:
+            DataError: The vocabulary belongs to another key, or names a field the table lacks.
+        """
+        if vocabulary.key_id != self.key_id:
+            raise DataError(
+                f"the table was encrypted under key {self.key_id}, the model's vocabulary under "
+                f"{vocabulary.key_id}; re-encrypt the table or re-key the model"
+            )
+        matrix = np.full((self.rows, len(vocabulary.fields)), UNSEEN, np.int32)
+        for position, name in enumerate(vocabulary.fields):
+            if name not in self.columns:
+                raise DataError(f"the encrypted table lacks field {name!r} of the vocabulary")
+            column = self.columns[name]
+            lookup = np.asarray(vocabulary.encode(name, column.dictionary), np.int32)
+            matrix[:, position] = lookup[column.indices]
+        return matrix
+
+
+def file_metadata(schema: PublicSchema, key_id: str, seed: int) -> dict[bytes, bytes]:
+    """Return the Parquet metadata of an encrypted table."""
+    content = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "schema": json.loads(schema.to_json()),
+        "key_id": check_key_id(key_id),
+        "seed": seed,
+    }
+    return {METADATA_KEY: json.dumps(content, sort_keys=True).encode()}
+
+
+def arrow_schema(schema: PublicSchema, key_id: str, seed: int, *, labelled: bool) -> pa.Schema:
+    """Return the Arrow schema of an encrypted table."""
+    token = pa.dictionary(pa.int16(), pa.binary())
+    columns = [pa.field(f.name, token, nullable=False) for f in schema.fields]
+    if labelled:
+        columns.append(pa.field(LABEL_COLUMN, pa.int8(), nullable=False))
+        columns.append(pa.field(SPLIT_COLUMN, pa.int8(), nullable=False))
+    return pa.schema(columns, metadata=file_metadata(schema, key_id, seed))
+
+
+def read_header(path: Path) -> tuple[PublicSchema, str, int]:
+    """Return schema, key id and split seed of an encrypted table without reading its rows.
+
+    Raises:
+        DataError: The file is no encrypted table of a known version.
+    """
+    return _parse_metadata(path, _open(path).schema_arrow.metadata)
+
+
+def read_tokens(path: Path) -> TokenDataset:
+    """Read a whole encrypted table.
+
+    Raises:
+        DataError: The file is no encrypted table, is damaged, or lacks a column.
+    """
+    file = _open(path)
+    schema, key_id, seed = _parse_metadata(path, file.schema_arrow.metadata)
+    try:
+        table = file.read()
+        columns = {f.name: _token_column(table.column(f.name)) for f in schema.fields}
+        labelled = LABEL_COLUMN in table.column_names
+        label = _int8(table, LABEL_COLUMN) if labelled else np.empty(0, np.int8)
+        split = _int8(table, SPLIT_COLUMN) if labelled else np.empty(0, np.int8)
+    except (pa.ArrowException, KeyError) as error:
+        raise DataError(f"{path}: the encrypted table is damaged ({type(error).__name__})") from None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TokenDataset(schema, key_id, seed, digest, columns, label, split)
+
+
+def iterate_tokens(path: Path, batch_rows: int) -> Iterator[dict[str, TokenColumn]]:
+    """Yield the encrypted table's columns in batches of at most ``batch_rows`` rows."""
+    file = _open(path)
+    schema, _, _ = _parse_metadata(path, file.schema_arrow.metadata)
+    names = [f.name for f in schema.fields]
+    for batch in file.iter_batches(batch_size=batch_rows, columns=names):
+        table = pa.Table.from_batches([batch])
+        yield {name: _token_column(table.column(name)) for name in names}
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; make it with `cipherscore encrypt`") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({type(error).__name__})") from None
+
+
+def _parse_metadata(path: Path, metadata: dict[bytes, bytes] | None) -> tuple[PublicSchema, str, int]:
+    try:
+        content: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
+        known = content["format"] == FORMAT and content["version"] == FORMAT_VERSION
+        schema = PublicSchema.from_json(json.dumps(content["schema"]))
+        header = schema, check_key_id(content["key_id"]), int(content["seed"])
+    except (KeyError, ValueError, TypeError, SchemaError):
+        raise DataError(f"{path}: not an encrypted table; make it with `cipherscore encrypt`") from None
+    if not known:
+        raise DataError(f"{path}: format version {content['version']} is unknown")
+    return header
+
+
+def _token_column(chunked: pa.ChunkedArray) -> TokenColumn:
+    array = chunked.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # zero chunks
+        return TokenColumn((), np.empty(0, np.int32))
+    if array.null_count:
+        raise KeyError("null token")
+    indices = array.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    return TokenColumn(tuple(array.dictionary.to_pylist()), indices)
+
+
+def _int8(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).to_numpy().astype(np.int8)

@@ -1,0 +1,1 @@
+"""Generated stubs of `cipherscore.proto` (package ``cipherscore.v1``); made by ``make proto``."""

@@ -1,0 +1,362 @@
+"""Schema: the fields of a credit application, how each is cut into levels, and what errors cost.
+
+A *level* is what gets encrypted: a category code (``"A11"``) or a bin (``"[21, 38)"``).  The data
+owner works with `Schema`; the host is only ever given a `PublicSchema`, which has field names and
+costs but no category, no bin edge and no level count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from cipherscore.errors import RecordError, SchemaError
+
+Kind = Literal["categorical", "numeric"]
+Missing = Literal["error", "level"]
+BinningMethod = Literal["uniform", "quantile", "tree"]
+
+MISSING_LEVEL = "<missing>"
+"""Level of an absent value where the field's policy is ``missing = "level"``."""
+
+MAX_LEVELS = 4096
+MAX_LEVEL_LENGTH = 255
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How a numeric field without fixed edges is cut into ``bins`` bins on training rows.
+
+    ``uniform``: bins of equal width over the training rows' range.  ``quantile``: bins of about
+    equal count.  ``tree``: at most ``bins`` bins, cut where they tell good from bad best.  With the
+    last two a field of at most ``bins`` distinct values gets a bin for each value.
+
+    Raises:
+        SchemaError: Unknown method, or fewer than two bins.
+    """
+
+    method: BinningMethod
+    bins: int
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(BinningMethod):
+            raise SchemaError(
+                f"binning method {self.method!r} is unknown; known: {get_args(BinningMethod)}"
+            )
+        if not 2 <= self.bins <= MAX_LEVELS:
+            raise SchemaError(f"binning: bins must be 2 to {MAX_LEVELS}, not {self.bins}")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One attribute of an application.
+
+    Args:
+        name: Its name in records and tables.
+        kind: ``categorical`` (``categories`` holds code -> meaning) or ``numeric``.
+        edges: Ascending bin edges in ``unit``; bins are ``[a, b)``, the last one ``[a, b]``.
+            Empty until `cipherscore.client.binning.fit` has seen training rows.
+        valid_range: Lowest and highest value accepted, in ``unit``; outside the outer edges but
+            inside this range a value falls into the first or last bin.
+        missing: ``error`` refuses an absent value, ``level`` gives it a level of its own.
+        missing_values: Texts that mean "absent" besides the empty one.
+    """
+
+    name: str
+    kind: Kind
+    description: str = ""
+    categories: dict[str, str] = field(default_factory=dict)
+    edges: tuple[float, ...] = ()
+    binning: Binning | None = None
+    unit: str = ""
+    valid_range: tuple[float, float] | None = None
+    missing: Missing = "error"
+    missing_values: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind == "categorical":
+            self._check_categories()
+        elif self.kind == "numeric":
+            self._check_edges()
+        else:
+            raise SchemaError(
+                f"field {self.name!r}: kind {self.kind!r} is unknown; use categorical or numeric"
+            )
+        if self.missing not in ("error", "level"):
+            raise SchemaError(f"field {self.name!r}: missing must be 'error' or 'level'")
+
+    def _check_categories(self) -> None:
+        if not 1 <= len(self.categories) <= MAX_LEVELS:
+            raise SchemaError(
+                f"field {self.name!r} has {len(self.categories)} categories; allowed: 1 to "
+                f"{MAX_LEVELS}. Group rare ones"
+            )
+        for code in self.categories:
+            if code == MISSING_LEVEL or not 0 < len(code.encode()) <= MAX_LEVEL_LENGTH:
+                raise SchemaError(
+                    f"field {self.name!r}: a category code has 1 to {MAX_LEVEL_LENGTH} bytes and "
+                    f"is not {MISSING_LEVEL!r}"
+                )
+
+    def _check_edges(self) -> None:
+        if self.edges and (
+            len(self.edges) < 2
+            or any(not math.isfinite(edge) for edge in self.edges)
+            or any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False))
+        ):
+            raise SchemaError(f"field {self.name!r}: edges must be two or more rising numbers")
+        if not self.edges and self.binning is None:
+            raise SchemaError(f"field {self.name!r}: a numeric field needs edges or a binning")
+        if len(self.edges) > MAX_LEVELS:
+            raise SchemaError(f"field {self.name!r}: at most {MAX_LEVELS} bins are allowed")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the levels are known; a numeric field without edges must be fitted first."""
+        return self.kind == "categorical" or bool(self.edges)
+
+    @cached_property
+    def levels(self) -> tuple[str, ...]:
+        """All levels of the field in schema order; a missing level comes last.
+
+        Raises:
+            SchemaError: The field is numeric and has no edges yet.
+        """
+        if not self.fitted:
+            raise SchemaError(
+                f"field {self.name!r} has no bin edges yet; they are fitted on training rows by "
+                "`cipherscore encrypt`"
+            )
+        if self.kind == "categorical":
+            names = list(self.categories)
+        else:
+            pairs = list(zip(self.edges, self.edges[1:], strict=False))
+            names = [f"[{_number(low)}, {_number(high)})" for low, high in pairs]
+            names[-1] = names[-1][:-1] + "]"
+        return tuple(names + [MISSING_LEVEL] * (self.missing == "level"))
+
+    @cached_property
+    def inner_edges(self) -> tuple[float, ...]:
+        """Edges between bins, for `bisect.bisect_right` and ``numpy.searchsorted(side="right")``."""
+        return self.edges[1:-1]
+
+    @cached_property
+    def absent_texts(self) -> frozenset[str]:
+        """Texts that mean "absent"."""
+        return frozenset(("", *self.missing_values))
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for error messages."""
+        if self.kind == "categorical":
+            codes = list(self.categories)
+            shown = ", ".join(codes[:12]) + (f", … ({len(codes)} codes)" if codes[12:] else "")
+        elif self.valid_range is None:
+            shown = "any finite number"
+        else:
+            low, high = self.valid_range
+            shown = f"a number from {_number(low)} to {_number(high)}"
+        unit = f" {self.unit}" if self.unit else ""
+        return shown + unit + (" (or absent)" if self.missing == "level" else "")
+
+    def level_of(self, value: object, row: int | None = None) -> str:
+        """Return the level of one raw ``value``.
+
+        Raises:
+            RecordError: The value is absent, of the wrong type, or outside what is allowed.
+        """
+        if self.kind == "numeric":
+            number = self.check_number(value, row)
+            if number is None:
+                return MISSING_LEVEL
+            return self.levels[bisect_right(self.inner_edges, number)]
+        if self.missing == "level" and self._is_absent(value):
+            return MISSING_LEVEL
+        code = value if isinstance(value, str) else str(value)
+        if not isinstance(value, (str, int, float)) or code.strip() not in self.categories:
+            raise RecordError(self.name, value, self.allowed, row)
+        return code.strip()
+
+    def check_number(self, value: object, row: int | None = None) -> float | None:
+        """Return one raw value of a numeric field as a number in its range; None where absent.
+
+        Raises:
+            RecordError: As for `level_of`.
+        """
+        if self.missing == "level" and self._is_absent(value):
+            return None
+        return self._number_of(value, row)
+
+    def _is_absent(self, value: object) -> bool:
+        if value is None:
+            return True
+        if isinstance(value, float) and math.isnan(value):
+            return True
+        return isinstance(value, str) and value.strip() in self.absent_texts
+
+    def _number_of(self, value: object, row: int | None) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise RecordError(self.name, value, self.allowed, row)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise RecordError(self.name, value, self.allowed, row) from None
+        low, high = self.valid_range or (-math.inf, math.inf)
+        if not math.isfinite(number) or not low <= number <= high:
+            raise RecordError(self.name, value, self.allowed, row)
+        return number
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted: ``bad`` is the positive class.
+
+    ``cost_false_good`` is the cost of calling a bad applicant good, ``cost_false_bad`` of calling a
+    good one bad, in the same unit.
+    """
+
+    name: str
+    good: str
+    bad: str
+    cost_false_good: float = 1.0
+    cost_false_bad: float = 1.0
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.good == self.bad:
+            raise SchemaError(f"target {self.name!r}: good and bad must be two different values")
+        if min(self.cost_false_good, self.cost_false_bad) <= 0:
+            raise SchemaError(f"target {self.name!r}: costs must be above 0")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a table comes from and how its file is written."""
+
+    path: str = ""
+    url: str = ""
+    sha256: str = ""
+    sample: str = ""
+    delimiter: str = ","
+    header: bool = True
+
+
+@dataclass(frozen=True)
+class PublicField:
+    """What the host may know of a field."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class PublicSchema:
+    """What the host may know of a schema; ``digest`` ties it to the owner's full one."""
+
+    name: str
+    digest: str
+    fields: tuple[PublicField, ...]
+    target: str
+    cost_false_good: float
+    cost_false_bad: float
+
+    def to_json(self) -> str:
+        """Return canonical JSON."""
+        content = {**self.__dict__, "fields": [f.__dict__ for f in self.fields]}
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> PublicSchema:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SchemaError: The text is no public schema.
+        """
+        try:
+            content: dict[str, Any] = json.loads(text)
+            fields = tuple(PublicField(**entry) for entry in content.pop("fields"))
+            return cls(fields=fields, **content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SchemaError(f"not a public schema: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The data owner's full description of a table.
+
+    Raises:
+        SchemaError: Bad name, no field, a field twice, or a field named like the target.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    target: Target
+    version: int = 1
+    title: str = ""
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name) or len(self.name) > 64:
+            raise SchemaError(
+                f"schema name {self.name!r}: use up to 64 lower-case letters, digits and dashes"
+            )
+        names = [f.name for f in self.fields] + [self.target.name]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or not self.fields:
+            raise SchemaError(f"schema {self.name!r}: fields missing or named twice: {twice}")
+
+    @property
+    def identity(self) -> str:
+        """Name and version, bound into every token as associated data."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether every field's levels are known."""
+        return all(f.fitted for f in self.fields)
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        """Field by name."""
+        return {f.name: f for f in self.fields}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides what a token stands for, 64 hexadecimal digits."""
+        content = {
+            "identity": self.identity,
+            "fields": [[f.name, f.kind, f.missing, list(f.levels)] for f in self.fields],
+            "target": [self.target.name, self.target.good, self.target.bad],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def public(self) -> PublicSchema:
+        """Return the part the host may see."""
+        return PublicSchema(
+            name=self.name,
+            digest=self.digest,
+            fields=tuple(PublicField(f.name, f.kind) for f in self.fields),
+            target=self.target.name,
+            cost_false_good=self.target.cost_false_good,
+            cost_false_bad=self.target.cost_false_bad,
+        )
+
+    def with_edges(self, edges: dict[str, tuple[float, ...]]) -> Schema:
+        """Return a copy in which the named numeric fields have these bin edges."""
+        fields = tuple(
+            replace(f, edges=edges[f.name]) if f.name in edges else f for f in self.fields
+        )
+        return replace(self, fields=fields)
+
+
+def _number(value: float) -> str:
+    """Return the shortest text that reads back as ``value``, without a trailing ``.0``."""
+    text = repr(float(value))
+    return text[:-2] if text.endswith(".0") else text

@@ -1,0 +1,1 @@
+"""Turns finished trainings into checked ONNX models and registry versions."""

@@ -1,0 +1,1 @@
+"""Trains the classifier (PyTorch) and the generator (Keras) on tokens; knows no key."""

@@ -1,0 +1,127 @@
+"""Training rows as tensors, in an order of columns that encryption cannot change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cipherscore.dataset import TRAIN, VALIDATION, TokenDataset
+from cipherscore.errors import TrainingError
+from cipherscore.vocabulary import UNSEEN, Vocabulary
+from training.presets import ClassifierPreset
+
+HELD_OUT_PARTS = 5
+"""Parts the training rows are cut into for validation where the table has no validation rows."""
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """What a network learns from.
+
+    Args:
+        rows: float32 [rows, width] multi-hot, columns in order of first appearance.
+        labels: float32 [rows], 1 = bad credit.
+        held_out: bool [rows, members]; true where the member validates on the row.
+        order: ``order[i]`` is the vocabulary's flat column of table column ``i``.
+        field_of_column: int64 [width], the field each column belongs to.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    held_out: Tensor
+    order: tuple[int, ...]
+    field_of_column: Tensor
+
+
+def build_table(
+    dataset: TokenDataset, vocabulary: Vocabulary, preset: ClassifierPreset, seed: int
+) -> TrainingTable:
+    """Return the training and validation rows of ``dataset`` as ``preset`` uses them.
+
+    Raises:
+        TrainingError: There are no labels, or a class is missing in the training rows.
+    """
+    check_labels(dataset)
+    chosen = np.isin(dataset.split, (TRAIN, VALIDATION))
+    indices = dataset.indices(vocabulary)
+    order = first_seen_order(indices[dataset.split == TRAIN], vocabulary.sizes)
+    labels = dataset.label[chosen]
+    if preset.cross_fit:
+        parts = stratified_parts(labels, preset.members, seed)
+        held_out = parts[:, None] == np.arange(preset.members)
+    else:
+        part = dataset.split[chosen] == VALIDATION
+        if not part.any():
+            part = stratified_parts(labels, HELD_OUT_PARTS, seed) == 0
+        held_out = np.repeat(part[:, None], preset.members, axis=1)
+    rows = multi_hot(indices[chosen], vocabulary.sizes)[:, order]
+    fields = np.repeat(np.arange(len(vocabulary.sizes)), vocabulary.sizes)
+    return TrainingTable(
+        rows=torch.from_numpy(np.ascontiguousarray(rows)),
+        labels=torch.from_numpy(labels.astype(np.float32)),
+        held_out=torch.from_numpy(held_out),
+        order=tuple(int(column) for column in order),
+        field_of_column=torch.from_numpy(fields),
+    )
+
+
+def first_seen_order(indices: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Return the flat columns, field by field, in order of first appearance in the rows.
+
+    The order depends on which rows hold equal tokens, never on the tokens themselves, so a table
+    gets the same order before and after encryption.  Columns that no row holds come last.
+
+    Args:
+        indices: int32 [rows, fields], `UNSEEN` allowed.
+        sizes: Columns of each field.
+    """
+    order, start = [], 0
+    for field, size in enumerate(sizes):
+        column = indices[:, field]
+        values, first_rows = np.unique(column[column != UNSEEN], return_index=True)
+        seen = values[np.argsort(first_rows, kind="stable")]
+        rest = np.setdiff1d(np.arange(size), seen)
+        order.append(np.concatenate([seen, rest]) + start)
+        start += size
+    return np.concatenate(order).astype(np.int64)
+
+
+def multi_hot(indices: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Return float32 [rows, sum(sizes)] with a 1 in each field's column; `UNSEEN` sets none."""
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    result = np.zeros((len(indices), int(np.sum(sizes))), np.float32)
+    rows, fields = np.nonzero(indices != UNSEEN)
+    result[rows, indices[rows, fields] + starts[fields]] = 1
+    return result
+
+
+def stratified_parts(labels: np.ndarray, parts: int, seed: int) -> np.ndarray:
+    """Return int [rows], the part of each row; every class is dealt evenly over the parts."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    result = np.zeros(len(labels), np.int64)
+    for value in (0, 1):
+        rows = generator.permutation(np.flatnonzero(labels == value))
+        result[rows] = np.arange(len(rows)) % parts
+    return result
+
+
+def check_labels(dataset: TokenDataset) -> None:
+    """Check that there is something to learn.
+
+    Raises:
+        TrainingError: There are no labels, or too few training rows of a class.
+    """
+    if len(dataset.label) != dataset.rows or len(dataset.split) != dataset.rows:
+        raise TrainingError(
+            "the encrypted table has no labels; encrypt it with a schema that has a target"
+        )
+    counts = np.bincount(dataset.label[dataset.split == TRAIN], minlength=2)
+    for count, name in zip(counts, ("good", "bad"), strict=True):
+        if count < HELD_OUT_PARTS:
+            raise TrainingError(
+                f"{count} training rows of {name} credit; at least {HELD_OUT_PARTS} are needed"
+            )
