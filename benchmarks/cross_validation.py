@@ -43,6 +43,9 @@ from training.presets import CAPSTONE, DEFAULT, ClassifierPreset
 Scores = Callable[[RawData, Fold], np.ndarray]
 """Scores of a fold's test rows."""
 
+ORDER = ("default-tokens", "default-plain", "capstone", "logistic", "boosting", "forest")
+"""Names of the methods in the order of the table."""
+
 FLOOR = 0.785
 """Least mean AUC of the default preset on German Credit."""
 
@@ -157,7 +160,8 @@ class Results:
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return per method: folds, mean and standard deviation of the AUC, mean seconds."""
         result = {}
-        for name, entry in self.content.items():
+        for name in ORDER:
+            entry = self.content.get(name, {"folds": {}})
             done = list(entry["folds"].values())
             if done:
                 aucs = np.array([fold["auc"] for fold in done])

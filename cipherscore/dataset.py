@@ -141,7 +141,9 @@ def read_tokens(path: Path) -> TokenDataset:
         label = _int8(table, LABEL_COLUMN) if labelled else np.empty(0, np.int8)
         split = _int8(table, SPLIT_COLUMN) if labelled else np.empty(0, np.int8)
     except (pa.ArrowException, KeyError) as error:
-        raise DataError(f"{path}: the encrypted table is damaged ({type(error).__name__})") from None
+        raise DataError(
+            f"{path}: the encrypted table is damaged ({type(error).__name__})"
+        ) from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TokenDataset(schema, key_id, seed, digest, columns, label, split)
 
@@ -165,14 +167,18 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: not a Parquet file ({type(error).__name__})") from None
 
 
-def _parse_metadata(path: Path, metadata: dict[bytes, bytes] | None) -> tuple[PublicSchema, str, int]:
+def _parse_metadata(
+    path: Path, metadata: dict[bytes, bytes] | None
+) -> tuple[PublicSchema, str, int]:
     try:
         content: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
         known = content["format"] == FORMAT and content["version"] == FORMAT_VERSION
         schema = PublicSchema.from_json(json.dumps(content["schema"]))
         header = schema, check_key_id(content["key_id"]), int(content["seed"])
     except (KeyError, ValueError, TypeError, SchemaError):
-        raise DataError(f"{path}: not an encrypted table; make it with `cipherscore encrypt`") from None
+        raise DataError(
+            f"{path}: not an encrypted table; make it with `cipherscore encrypt`"
+        ) from None
     if not known:
         raise DataError(f"{path}: format version {content['version']} is unknown")
     return header
@@ -189,4 +195,4 @@ def _token_column(chunked: pa.ChunkedArray) -> TokenColumn:
 
 
 def _int8(table: pa.Table, name: str) -> np.ndarray:
-    return table.column(name).to_numpy().astype(np.int8)
+    return np.asarray(table.column(name).to_numpy(), np.int8)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from cipherscore.errors import RecordError, SchemaError
+from cipherscore.errors import RecordError, SchemaError, shorten
 
 Kind = Literal["categorical", "numeric"]
 Missing = Literal["error", "level"]
@@ -27,6 +27,8 @@ MISSING_LEVEL = "<missing>"
 
 MAX_LEVELS = 4096
 MAX_LEVEL_LENGTH = 255
+MAX_NAME_LENGTH = 52
+"""Longest schema name: with ``-classifier`` it is a model name, of which 63 are allowed."""
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
 
@@ -144,7 +146,7 @@ class Field:
 
     @cached_property
     def inner_edges(self) -> tuple[float, ...]:
-        """Edges between bins, for `bisect.bisect_right` and ``numpy.searchsorted(side="right")``."""
+        """Edges between bins, for `bisect_right`."""
         return self.edges[1:-1]
 
     @cached_property
@@ -303,9 +305,10 @@ class Schema:
     source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name) or len(self.name) > 64:
+        if not _NAME.match(self.name) or len(self.name) > MAX_NAME_LENGTH:
             raise SchemaError(
-                f"schema name {self.name!r}: use up to 64 lower-case letters, digits and dashes"
+                f"schema name {shorten(self.name)}: use up to {MAX_NAME_LENGTH} small letters, "
+                "digits and single dashes"
             )
         names = [f.name for f in self.fields] + [self.target.name]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -359,4 +362,4 @@ class Schema:
 def _number(value: float) -> str:
     """Return the shortest text that reads back as ``value``, without a trailing ``.0``."""
     text = repr(float(value))
-    return text[:-2] if text.endswith(".0") else text
+    return text.removesuffix(".0")

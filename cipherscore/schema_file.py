@@ -149,4 +149,6 @@ def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
 def _only(entry: Mapping[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(entry.keys() - known)
     if unknown:
-        raise SchemaError(f"{where}: unknown entry {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        raise SchemaError(
+            f"{where}: unknown entry {unknown[0]!r}; known: {', '.join(sorted(known))}"
+        )

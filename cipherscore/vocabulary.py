@@ -37,7 +37,9 @@ class Vocabulary:
     def __post_init__(self) -> None:
         for field, column in self.tokens.items():
             if not column:
-                raise DataError(f"field {field!r} has no token in the training rows; drop the field")
+                raise DataError(
+                    f"field {field!r} has no token in the training rows; drop the field"
+                )
             if len(set(column)) != len(column):
                 raise DataError(f"field {field!r}: the vocabulary holds a token twice")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from cipherscore import files
 from registry.integrity import BENTO_FILE
@@ -44,7 +45,7 @@ def describe(folder: Path, name: str, version: str, record: VersionRecord, diges
     from bentoml import Tag  # noqa: PLC0415
     from bentoml._internal.models.model import ModelContext, ModelInfo  # noqa: PLC0415
 
-    metadata = {
+    metadata: dict[str, Any] = {
         "digest": digest,
         "dataset_digest": record.dataset_digest,
         "schema_digest": record.schema_digest,

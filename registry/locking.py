@@ -82,6 +82,15 @@ def fsync_tree(folder: Path) -> None:
 
 
 @contextmanager
+def os_errors(failure: str) -> Iterator[None]:
+    """Turn an `OSError` (disk full, no permission, missing source) into a `RegistryError`."""
+    try:
+        yield
+    except OSError as error:
+        raise RegistryError(f"{failure}: {error.strerror or error}") from error
+
+
+@contextmanager
 def _open_lock(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

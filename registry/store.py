@@ -135,7 +135,7 @@ class Registry:
         names.check_name(name)
         building.check_file_names(files)
         with (
-            _os_errors(f"cannot register a version of {name!r}"),
+            locking.os_errors(f"cannot register a version of {name!r}"),
             locking.work_folder(self._own / "work") as work,
         ):
             folder = work / "version"
@@ -244,7 +244,7 @@ class Registry:
     @contextmanager
     def _changing(self, name: str, failure: str) -> Iterator[StageFile]:
         """Hold the model's lock; what the operating system refuses becomes a `RegistryError`."""
-        with _os_errors(failure), locking.exclusive(self._own / "locks" / f"{name}.lock"):
+        with locking.os_errors(failure), locking.exclusive(self._own / "locks" / f"{name}.lock"):
             yield self._stage_file(name)
 
     def _state(self, name: str) -> Stages:
@@ -297,12 +297,3 @@ class Registry:
                 "restore it, or promote another version"
             )
         return self._version(name, version, stages)
-
-
-@contextmanager
-def _os_errors(failure: str) -> Iterator[None]:
-    """Turn an `OSError` (disk full, no permission, missing source) into a `RegistryError`."""
-    try:
-        yield
-    except OSError as error:
-        raise RegistryError(f"{failure}: {error.strerror or error}") from error

@@ -63,7 +63,7 @@ class GrpcServer:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # lazily made
         self._server = self._build()
 
     def _build(self) -> grpc.aio.Server:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-
-# Pydantic evaluates these annotations at run time, where Python 3.10 is the oldest.
 
 _TOKEN = "AQqzjXzBzM4ZbVxV8h0kQk1yVnZ6c2R0b2tlbi1leGFtcGxlMDE"  # noqa: S105 - an example, no secret
 
@@ -27,13 +25,13 @@ class GenerateBody(BaseModel):
 
     key_id: str = Field(description="Eight hexadecimal digits: the key the rows are wanted under.")
     count: int
-    credit_class: Optional[str] = Field(  # noqa: UP045
+    credit_class: str | None = Field(
         None, description="'good' or 'bad'; absent: drawn at the training prevalence."
     )
-    seed: Optional[int] = Field(  # noqa: UP045
+    seed: int | None = Field(
         None, description="0 to 2^64 - 1. Same seed, model and count: same rows."
     )
-    noise: Optional[list[list[float]]] = Field(  # noqa: UP045
+    noise: list[list[float]] | None = Field(
         None, description="Generator noise, one list per row, instead of the seed's."
     )
 
@@ -95,7 +93,7 @@ class Health(BaseModel):
     status: Literal["serving", "draining"]
     device: str
     device_reason: str
-    models: dict[str, Optional[str]]  # noqa: UP045
+    models: dict[str, str | None]
     notices: list[str]
 
 
@@ -107,8 +105,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
-    field: Optional[str] = None  # noqa: UP045
-    row: Optional[int] = None  # noqa: UP045
+    field: str | None = None
+    row: int | None = None
 
 
 EXAMPLES: dict[str, dict[str, Any]] = {

@@ -50,7 +50,7 @@ class LoadedModel:
 
     @property
     def kind(self) -> str:
-        """ "classifier" or "generator"."""
+        """One of the kinds, classifier or generator."""
         return self.record.kind
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -17,15 +17,18 @@ import sys
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cipherscore.errors import CipherScoreError, ConfigurationError, DeviceError, IntegrityError
 from registry.store import Registry
 from registry.version import KINDS
 from serving import selection
-from serving.models import LoadedModel, load
 from serving.providers import CPU, CUDA, Provider, cuda_refusal, first_choice
 from serving.selection import NOTHING, Candidate, candidates, reopen
 from serving.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from serving.models import LoadedModel
 
 VARIABLE = "CIPHERSCORE_PLAN"
 """Environment variable in which the parent hands its plan to the workers.  Not for operators."""
@@ -106,6 +109,9 @@ def _first_that_runs(settings: Settings, provider: Provider, kind: str) -> Plann
 
 
 def _runs(candidate: Candidate, settings: Settings, provider: Provider) -> bool:
+    # The parent imports this module but must not load numpy and more.
+    from serving.models import load  # noqa: PLC0415
+
     try:
         load(candidate.version, provider, settings.session_threads)
     except IntegrityError as error:
@@ -163,6 +169,8 @@ def load_planned(plan: Plan, settings: Settings) -> tuple[LoadedModel, ...]:
     Raises:
         CipherScoreError: A version was removed or damaged since, or the device is gone.
     """
+    from serving.models import load  # noqa: PLC0415
+
     return tuple(
         load(reopen(model.tag), plan.provider, settings.session_threads, model.notice)
         for model in plan.models

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # This host handles other people's credit data; BentoML must not report on it to its makers.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -21,6 +21,9 @@ from bentoml.models import BentoModel
 from cipherscore.errors import CipherScoreError
 from serving import preflight, selection
 from serving.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from serving.grpc_server import GrpcServer
 
 logger = logging.getLogger("bentoml.cipherscore")
 
@@ -80,6 +83,7 @@ class CipherScore:
         self._workshop = Workshop()
         self._host = Host(preflight.load_planned(plan, settings), settings)
         _http.app = build_app(self._host, self._workshop)
+        self._grpc: GrpcServer | None = None
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # BentoML's are lazily made
     @staticmethod
@@ -112,7 +116,8 @@ class CipherScore:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Let running gRPC calls end; HTTP requests have ended by now."""
-        await self._grpc.drain()
+        if self._grpc is not None:
+            await self._grpc.drain()
         self._workshop.close()
 
 

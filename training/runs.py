@@ -158,7 +158,7 @@ def finished_run(
     return run if same and run.weights_path.is_file() else None
 
 
-def start_run(  # noqa: PLR0917 - each argument has a type of its own
+def start_run(
     dataset: TokenDataset,
     vocabulary: Vocabulary,
     folder: Path,

@@ -7,13 +7,30 @@ notes belong in no terminal.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _native_notes_dropped() -> Iterator[None]:
+    """Drop what native code writes to the terminal; TensorFlow's log level does not stop it."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is wanted
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its kernels round differently by machine
 
-import keras
-import tensorflow as tf
+with _native_notes_dropped():
+    import keras
+    import tensorflow as tf
 
 from cipherscore.errors import TrainingError
 
@@ -33,6 +50,8 @@ def configure(threads: int) -> None:
     """
     tf.config.experimental.enable_op_determinism()
     try:
+        with _native_notes_dropped():
+            tf.config.list_physical_devices()
         tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -57,7 +57,9 @@ def main() -> None:
         extra = _extra_for(error.name or "")
         if extra is None:
             raise
-        complain(f"this command needs {error.name}; install it with: pip install 'cipherscore[{extra}]'")
+        complain(
+            f"this command needs {error.name}; install it with: pip install 'cipherscore[{extra}]'"
+        )
         sys.exit(2)
     except OSError as error:
         complain(f"{error.filename or 'input/output'}: {error.strerror or error}")
@@ -71,4 +73,6 @@ def _extra_for(module: str) -> str | None:
         "serve": ("bentoml", "fastapi", "onnxruntime", "pydantic_settings", "serving", "registry"),
         "train": ("torch", "tensorflow", "keras", "onnx", "tf2onnx", "onnxscript", "sklearn"),
     }
-    return next((name for name, modules in extras.items() if module.split(".")[0] in modules), None)
+    return next(
+        (name for name, modules in extras.items() if module.partition(".")[0] in modules), None
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
@@ -18,7 +19,10 @@ HOME_VARIABLE = "CIPHERSCORE_HOME"
 DEFAULT_SCHEMA = "german-credit"
 GRPC_ADDRESS = "127.0.0.1:50051"
 
-out = Console(soft_wrap=True, highlight=False)
+PIPE_WIDTH = 160
+"""Columns of a table when the output is no terminal."""
+
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -79,8 +83,15 @@ def show(content: Any, as_json: bool, human: Callable[[], None]) -> None:
         human()
 
 
+class Update(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """Show that ``done`` of ``total`` (0 = unknown) is done, and ``figures`` beside it."""
+
+
 @contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+def progress_bar(text: str) -> Iterator[Update]:
     """Show a progress bar on stderr; yields ``update(done, total, figures)``.
 
     Without a terminal nothing is drawn but a line at each tenth, for logs.

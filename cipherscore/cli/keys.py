@@ -21,7 +21,9 @@ from cipherscore.cli.common import (
 )
 from cipherscore.errors import KeysetError
 
-app = typer.Typer(help="Keysets: create, inspect and rotate the owner's keys.", no_args_is_help=True)
+app = typer.Typer(
+    help="Keysets: create, inspect and rotate the owner's keys.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -123,4 +125,6 @@ def rotate(
     RekeyMap(fitted.name, old.key_id, new.key_id, fields).write(target)
     after.save(path, passphrase)
     out.print(f"new primary key {after.primary}; re-key map {target}")
-    note("next, on the host: cipherscore models rekey NAME --map FILE, then promote the new version")
+    note(
+        "next, on the host: cipherscore models rekey NAME --map FILE, then promote the new version"
+    )

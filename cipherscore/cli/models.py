@@ -33,7 +33,8 @@ def list_(as_json: JsonOption = False) -> None:
         out.print(view if found else "no model yet; make one with `cipherscore export`")
 
     facts = [
-        {"model": v.tag, "stage": v.stage, "created": _created(v), "digest": v.digest} for v in found
+        {"model": v.tag, "stage": v.stage, "created": _created(v), "digest": v.digest}
+        for v in found
     ]
     show(facts, as_json, human)
 

@@ -146,7 +146,7 @@ class Servers:
         self.home = home
         self._children: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
 
-    def __enter__(self) -> Servers:
+    def __enter__(self) -> Servers:  # noqa: PYI034 - Self is of 3.11
         return self
 
     def start(self, http_port: int, grpc_port: int, gateway_port: int, job: MainJob) -> None:
@@ -166,7 +166,9 @@ class Servers:
         while not _answers(f"http://127.0.0.1:{gateway_port}/readyz"):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise StepFailed(f"no answer after {START_TIMEOUT:.0f} s; see the logs in {self.home.root}")
+                raise StepFailed(
+                    f"no answer after {START_TIMEOUT:.0f} s; see the logs in {self.home.root}"
+                )
             time.sleep(0.1)
 
     def wait(self) -> None:
@@ -194,7 +196,9 @@ class Servers:
         if self._children:
             out.print("stopped")
 
-    def _spawn(self, name: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    def _spawn(
+        self, name: str, arguments: list[str], environment: dict[str, str], folder: Path
+    ) -> None:
         log = folder / f"{name}.log"
         with log.open("wb") as stream:
             # A session of its own: Ctrl-C reaches this process, which stops its children in order.
@@ -212,7 +216,9 @@ class Servers:
                 raise StepFailed(f"the {name} ended with code {child.returncode}:\n{tail}")
 
 
-def _step(arguments: list[str], environment: dict[str, str], *, capture: bool = False, label: str = "") -> str:
+def _step(
+    arguments: list[str], environment: dict[str, str], *, capture: bool = False, label: str = ""
+) -> str:
     """Run one command; return what it printed if ``capture``, else pass it on, labelled.
 
     Raises:
@@ -230,7 +236,9 @@ def _step(arguments: list[str], environment: dict[str, str], *, capture: bool = 
     return text
 
 
-def _labelled(command: list[str], environment: dict[str, str], capture: bool, label: str) -> tuple[int, str]:
+def _labelled(
+    command: list[str], environment: dict[str, str], capture: bool, label: str
+) -> tuple[int, str]:
     """Run a command whose lines are shown with a label in front; stdout is kept if ``capture``."""
     child = subprocess.Popen(  # noqa: S603 - our own command line
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -295,7 +303,9 @@ def _show_urls(home: Home, http_port: int, grpc_port: int, gateway_port: int) ->
     address = "" if grpc_port == 50051 else f" --address 127.0.0.1:{grpc_port}"
     view = Table(box=None, show_header=False, pad_edge=False)
     view.add_row("service, HTTP", f"http://127.0.0.1:{http_port}/v1/docs")
-    view.add_row("service, gRPC", f"127.0.0.1:{grpc_port}  (cipherscore.v1.CipherScore, reflection on)")
+    view.add_row(
+        "service, gRPC", f"127.0.0.1:{grpc_port}  (cipherscore.v1.CipherScore, reflection on)"
+    )
     view.add_row("gateway", f"http://127.0.0.1:{gateway_port}/predictCreditRisk")
     view.add_row("logs", f"{home.host / 'service.log'}  {home.owner / 'gateway.log'}")
     out.print("\n[bold]Running.[/bold]  Ctrl-C stops everything.")

@@ -69,6 +69,8 @@ def check(
             f"target {found.target.name}: good {found.target.good!r}, bad {found.target.bad!r}; "
             f"costs {found.target.cost_false_good:g} to {found.target.cost_false_bad:g}"
         )
-        out.print(f"schema {found.name!r} is valid" + (f"; {facts['rows']} rows fit it" if data else ""))
+        out.print(
+            f"schema {found.name!r} is valid" + (f"; {facts['rows']} rows fit it" if data else "")
+        )
 
     show(facts, as_json, human)

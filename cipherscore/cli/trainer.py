@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cipherscore.cli.common import Home, JsonOption, SeedOption, out, progress_bar, show
 
 if TYPE_CHECKING:
+    from export.parity import ParityReport
     from training.runs import Run
 
 app = typer.Typer(help="Train a model on encrypted rows.", no_args_is_help=True)
@@ -91,14 +93,16 @@ def export(
     from registry import Registry
 
     home = Home()
-    packaged = package_run(
-        folder or home.run(kind.value), read_tokens(tokens or home.tokens), Registry(home.bentoml)
-    )
-    facts = {"model": packaged.tag, "max_abs_diff": packaged.parity.max_abs_diff,
-             "rows": packaged.parity.rows}  # fmt: skip
+    compared: list[ParityReport] = []
+    version = package_run(
+        folder or home.run(kind.value), read_tokens(tokens or home.tokens),
+        Registry(home.bentoml), report=compared.append,
+    )  # fmt: skip
+    parity = compared[0]
+    facts = {"model": version.tag, "max_abs_diff": parity.max_abs_diff, "rows": parity.rows}
     text = (
-        f"{packaged.tag}: candidate; largest difference to its source "
-        f"{packaged.parity.max_abs_diff:.1e} over {packaged.parity.rows} rows"
+        f"{version.tag}: candidate; largest difference to its source {parity.max_abs_diff:.1e} "
+        f"over {parity.rows} rows"
     )
     show(facts, as_json, lambda: out.print(text))
 
@@ -108,7 +112,20 @@ def _show_run(run: Run, as_json: bool) -> None:
 
     def human() -> None:
         out.print(f"{run.model_name} trained in {run.folder}")
-        for name, value in run.summary().items():
-            out.print(f"  {name:<28} {value}")
+        for part, figures in run.metrics.items():
+            out.print(f"  {part}")
+            for name, text in _lines(figures):
+                out.print(f"    {name:<34} {text}")
 
     show(facts, as_json, human)
+
+
+def _lines(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each figure, an interval in brackets; parts of a group are dotted."""
+    for name, value in figures.items():
+        if not isinstance(value, Mapping):
+            yield name, f"{value:.4g}" if isinstance(value, float) else str(value)
+        elif value.keys() == {"value", "low", "high"}:
+            yield name, f"{value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]"
+        else:
+            yield from ((f"{name}.{inner}", text) for inner, text in _lines(value))

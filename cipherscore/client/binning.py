@@ -7,7 +7,6 @@ import numpy as np
 from cipherscore.errors import DataError
 from cipherscore.schema import Binning, Field
 
-
 LEAST_SHARE = 0.04
 """Share of the training rows that a bin of method ``tree`` holds at least."""
 

@@ -130,7 +130,7 @@ def decrypt_table(
 def _encoded(
     table: RawTable, codec: RecordCodec
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, TokenColumn]]]:
-    """Yield each batch with its tokens; a record error is raised with its row in the whole table."""
+    """Yield each batch with its tokens; errors name the row in the whole table."""
     start = 0
     for batch in table.batches():
         try:

@@ -88,8 +88,8 @@ class FieldCipher:
             )
         except InvalidTag:
             raise DecryptionError(
-                f"field {field!r}: the token is not one of schema {self.schema.identity!r} and this "
-                "field, or it was changed"
+                f"field {field!r}: the token is not one of this field and schema "
+                f"{self.schema.identity!r}, or it was changed"
             ) from None
         return plaintext.rstrip(b"\0").removesuffix(_PAD_MARK).decode()
 

@@ -56,7 +56,9 @@ def infer_schema(
             fields += [field] if field else []
     if not fields:
         raise SchemaError(f"{path}: no usable field; see the remarks")
-    label = name or re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-") or "table"
+    label = (
+        name or re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-") or "table"
+    )
     return Schema(label, tuple(fields), goal, title=f"inferred from {path.name}"), remarks
 
 
@@ -89,7 +91,9 @@ def _read(path: Path) -> pa.Table:
 
 
 def _target(column: pa.ChunkedArray, name: str, bad: str, remarks: list[str]) -> Target:
-    counts = sorted((entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist())
+    counts = sorted(
+        (entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist()
+    )
     if len(counts) != 2 or any(value in (None, *ABSENT_TEXTS) for _, value in counts):
         raise SchemaError(
             f"target {name!r} has {len(counts)} values; exactly two, never absent, are supported"
@@ -99,8 +103,12 @@ def _target(column: pa.ChunkedArray, name: str, bad: str, remarks: list[str]) ->
         raise SchemaError(f"target {name!r} has the values {values}, not {bad!r}")
     chosen = bad or values[0]
     if not bad:
-        remarks.append(f"target {name!r}: {chosen!r} is the rarer value and taken as bad; --bad sets it")
-    remarks.append("costs: calling a bad applicant good and the reverse cost the same; edit [target]")
+        remarks.append(
+            f"target {name!r}: {chosen!r} is the rarer value and taken as bad; --bad sets it"
+        )
+    remarks.append(
+        "costs: calling a bad applicant good and the reverse cost the same; edit [target]"
+    )
     good = values[1] if chosen == values[0] else values[0]
     return Target(name, good, chosen)
 
@@ -126,7 +134,7 @@ def _field(name: str, column: pa.ChunkedArray, bins: int, remarks: list[str]) ->
             f"field {name!r} dropped: {len(distinct)} different texts (at most {MAX_CATEGORIES})"
         )
         return None
-    categories = {code: "" for code in sorted(distinct.to_pylist())}
+    categories = dict.fromkeys(sorted(distinct.to_pylist()), "")
     return Field(name, "categorical", categories=categories, **common)  # type: ignore[arg-type]
 
 

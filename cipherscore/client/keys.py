@@ -1,13 +1,14 @@
-"""Keysets: the data owner's master keys, wrapped under a passphrase.  The only reader of key material.
+"""Keysets: the owner's master keys, wrapped under a passphrase; the only reader of key material.
 
 File format (JSON)::
 
     {"format": "cipherscore-keyset", "version": 1,
      "primary": "1f0c9a2e", "key_ids": ["1f0c9a2e"],
-     "kdf": {"name": "argon2id", "memory_kib": 65536, "iterations": 3, "lanes": 4, "salt": "…"},
+     "kdf": {"name": "argon2id", "memory_kib": 65536, "iterations": 3, "lanes": 4,
+             "salt": "…"},
      "wrapped": {"nonce": "…", "ciphertext": "…"}}
 
-``ciphertext`` is AES-256-GCM over the JSON of the master keys; everything outside ``wrapped`` is its
+``ciphertext`` is AES-256-GCM over the JSON of the master keys; all outside ``wrapped`` is its
 associated data, so that no parameter can be changed unnoticed.  The wrapping key comes from the
 passphrase by Argon2id (RFC 9106) at that RFC's second recommended parameter set, section 4.
 """
@@ -39,7 +40,7 @@ MASTER_KEY_LENGTH = 32
 FIELD_KEY_LENGTH = 64
 MIN_PASSPHRASE_LENGTH = 12
 MAX_FILE_LENGTH = 1 << 20
-PASSPHRASE_VARIABLE = "CIPHERSCORE_PASSPHRASE"
+PASSPHRASE_VARIABLE = "CIPHERSCORE_PASSPHRASE"  # noqa: S105 - a name, no secret
 KEYSET_VARIABLE = "CIPHERSCORE_KEYSET"
 
 
@@ -110,9 +111,7 @@ class Keyset:
         except OSError as error:
             raise KeysetError(f"{path}: cannot write the keyset: {error.strerror}") from None
 
-    def wrap(
-        self, passphrase: str, parameters: Argon2Parameters = RFC9106_LOW_MEMORY
-    ) -> bytes:
+    def wrap(self, passphrase: str, parameters: Argon2Parameters = RFC9106_LOW_MEMORY) -> bytes:
         """Return the wrapped keyset as the bytes of its file.
 
         Raises:
@@ -157,9 +156,7 @@ class Keyset:
             keys = {key_id: _decode(text) for key_id, text in json.loads(opened).items()}
             return cls(str(document["primary"]), keys)
         except InvalidTag:
-            raise KeysetError(
-                f"{origin}: wrong passphrase, or the file was changed"
-            ) from None
+            raise KeysetError(f"{origin}: wrong passphrase, or the file was changed") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise KeysetError(f"{origin}: not a keyset file ({type(error).__name__})") from None
 
@@ -202,9 +199,7 @@ def _read_kdf(kdf: Mapping[str, Any], origin: str) -> tuple[Argon2Parameters, by
     """Read and bound the KDF parameters, so that a planted file cannot ask for all memory."""
     if kdf["name"] != "argon2id":
         raise KeysetError(f"{origin}: key derivation {shorten(kdf['name'])} is unknown")
-    parameters = Argon2Parameters(
-        int(kdf["memory_kib"]), int(kdf["iterations"]), int(kdf["lanes"])
-    )
+    parameters = Argon2Parameters(int(kdf["memory_kib"]), int(kdf["iterations"]), int(kdf["lanes"]))
     for name, limit in _LIMITS.__dict__.items():
         if not 1 <= getattr(parameters, name) <= limit:
             raise KeysetError(f"{origin}: kdf {name} must be 1 to {limit}")

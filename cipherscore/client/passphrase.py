@@ -27,7 +27,9 @@ def read_passphrase(
         try:
             return file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise KeysetError(f"{file}: cannot read the passphrase ({type(error).__name__})") from None
+            raise KeysetError(
+                f"{file}: cannot read the passphrase ({type(error).__name__})"
+            ) from None
     if descriptor is not None:
         return _read_descriptor(descriptor)
     if PASSPHRASE_VARIABLE in os.environ:
@@ -53,7 +55,7 @@ def load_keyset(path: Path, file: Path | None = None, descriptor: int | None = N
 
 
 def open_keyset(path: Path, passphrase: str) -> Keyset:
-    """Return the keyset in CIPHERSCORE_KEYSET (a keyset file's content), or else the one at ``path``.
+    """Return the keyset whose file's content is in CIPHERSCORE_KEYSET, else the one at ``path``.
 
     Raises:
         KeysetError: It cannot be read or unwrapped.

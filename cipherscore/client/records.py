@@ -58,7 +58,7 @@ class RecordCodec:
         return tokens
 
     def encode_columns(self, records: Sequence[Mapping[str, object]]) -> dict[str, list[bytes]]:
-        """Return the tokens of many records by field; all records are checked before any is sent."""
+        """Return the tokens of many records by field, after checking every record."""
         encoded = [self.encode(record, row) for row, record in enumerate(records)]
         return {f.name: [tokens[f.name] for tokens in encoded] for f in self.schema.fields}
 

@@ -13,6 +13,7 @@ from typing import Literal
 import platformdirs
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from cipherscore.errors import ConfigurationError, DataError
 from cipherscore.files import atomic_path
@@ -71,13 +72,17 @@ def find_table(
             return found
     if source.sample:
         sample = Path(str(BUILT_IN_FOLDER / source.sample))
-        return RawTable(sample.name, "sample", lambda: read_csv(sample, ",", True, schema))
+        return RawTable(
+            sample.name, "sample", lambda: read_csv(sample, ",", header=True, schema=schema)
+        )
     raise ConfigurationError(
         f"schema {schema.name!r} names no source; give its table with --data or {DATA_VARIABLE}"
     )
 
 
-def read_csv(path: Path, delimiter: str, header: bool, schema: Schema) -> Iterator[pa.RecordBatch]:
+def read_csv(
+    path: Path, delimiter: str, *, header: bool, schema: Schema
+) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a delimited text file, all columns as text, in constant memory.
 
     A file without a header has the schema's fields in order, the target last.  ``.gz`` and ``.bz2``
@@ -116,11 +121,11 @@ def from_arrow(table: pa.Table, name: str = "table") -> RawTable:
 
 
 def _file(path: Path, schema: Schema, origin: Origin) -> RawTable:
-    """Read ``path``: Parquet by its ending; the schema's own source in the source's dialect; any
-    other text file by its first line, which must name the columns."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
+    """Read Parquet by its ending, the schema's own source in its dialect, others by line one.
 
+    The first line of another text file must name the columns.
+    """
+    if path.suffix == ".parquet":
         return RawTable(path.name, origin, lambda: pq.ParquetFile(path).iter_batches(1 << 17))
     source = schema.source
     if source.path and path.name == Path(source.path).name:
@@ -129,7 +134,9 @@ def _file(path: Path, schema: Schema, origin: Origin) -> RawTable:
         delimiter, header = source.delimiter, source.header
     else:
         delimiter, header = sniff_delimiter(path), True
-    return RawTable(path.name, origin, lambda: read_csv(path, delimiter, header, schema))
+    return RawTable(
+        path.name, origin, lambda: read_csv(path, delimiter, header=header, schema=schema)
+    )
 
 
 def sniff_delimiter(path: Path) -> str:
@@ -211,7 +218,9 @@ def read_records(table: RawTable, schema: Schema, rows: list[int]) -> list[dict[
         for row in wanted:
             if start <= row < start + len(batch):
                 raw = batch.slice(row - start, 1).to_pylist()[0]
-                found[row] = {name: _typed(raw[name], schema, name) for name in names if name in raw}
+                found[row] = {
+                    name: _typed(raw[name], schema, name) for name in names if name in raw
+                }
         start += len(batch)
     if len(found) < len(wanted):
         raise DataError(f"{table.name} has {start} rows, not {max(rows) + 1}")

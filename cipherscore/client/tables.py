@@ -50,7 +50,7 @@ def level_indices(column: pa.Array, field: Field) -> np.ndarray:
         per_value = level_indices(column.dictionary, field) if len(column.dictionary) else None
         positions = column.indices
         if per_value is not None and not positions.null_count:
-            return per_value[positions.to_numpy(zero_copy_only=False)]
+            return np.asarray(per_value[positions.to_numpy(zero_copy_only=False)], np.int16)
         column = column.cast(column.type.value_type)
     fast = _match_categories if field.kind == "categorical" else _match_bins
     found = fast(column, field)
@@ -88,9 +88,7 @@ def numbers(column: pa.Array, field: Field) -> np.ndarray:
         except pa.ArrowInvalid:
             column = pc.utf8_trim_whitespace(column)
             absent = pc.is_in(column, value_set=pa.array(sorted(field.absent_texts), column.type))
-            numeric = pc.match_substring_regex(
-                column, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-            )
+            numeric = pc.match_substring_regex(column, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
             usable = pc.and_(numeric, pc.invert(absent))
             column = pc.cast(pc.if_else(usable, column, None), pa.float64())
     elif not pa.types.is_floating(column.type) and not pa.types.is_integer(column.type):
@@ -133,7 +131,8 @@ def _absent(column: pa.Array, field: Field) -> np.ndarray:
 def _index_in(column: pa.Array, values: list[str]) -> np.ndarray:
     """Return int16 [rows]: position of each text in ``values``, `_UNMATCHED` where absent."""
     positions = pc.index_in(column, value_set=pa.array(values, column.type))
-    return pc.fill_null(positions, _UNMATCHED).to_numpy(zero_copy_only=False).astype(np.int16)
+    filled = pc.fill_null(positions, _UNMATCHED).to_numpy(zero_copy_only=False)
+    return np.asarray(filled, np.int16)
 
 
 def _match_slowly(column: pa.Array, field: Field, rows: np.ndarray, found: np.ndarray) -> None:

@@ -1,0 +1,1 @@
+"""The wire format between a data owner and a host."""

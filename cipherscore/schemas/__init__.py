@@ -1,0 +1,1 @@
+"""Schemas that ship with the package, as data files."""

@@ -73,7 +73,7 @@ def test_a_killed_register_leaves_no_half_version(tmp_path: Path) -> None:
 
     registry = Registry(tmp_path)
     chance = random.Random(7)
-    for _ in range(4):
+    for _ in range(3):
         said = kill_soon(writer("register", tmp_path), chance.uniform(0.05, 0.2))
         known = {version.version for version in registry.versions(samples.NAME)}
         assert {version for _, version in said if version != "warm"} <= known

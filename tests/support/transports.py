@@ -20,7 +20,7 @@ _CLASSES = {"good": pb.CREDIT_CLASS_GOOD, "bad": pb.CREDIT_CLASS_BAD, None: 0}
 _NAMES = {pb.CREDIT_CLASS_GOOD: "good", pb.CREDIT_CLASS_BAD: "bad"}
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The server refused; ``status`` is the HTTP status or the name of the gRPC one."""
 
     def __init__(self, status: object, code: str, field: str | None, row: int | None, text: str):

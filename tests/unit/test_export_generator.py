@@ -4,6 +4,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tf2onnx")
+tf = pytest.importorskip("tensorflow")
 ort = pytest.importorskip("onnxruntime")
 
 from cipherscore.errors import ExportError, ParityError
@@ -17,7 +18,9 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "generator_preset", SMALL_PRESETS.__getitem__)
+        tf.config.run_functions_eagerly(True)  # the few steps are not worth a training graph
         run = generator.train_generator(token_dataset(), folder, preset=request.param, seed=2)
+        tf.config.run_functions_eagerly(False)
     report = exporting.export_generator(folder, folder / "out")
     return run, folder / "out" / "model.onnx", report
 

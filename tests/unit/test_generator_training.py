@@ -1,9 +1,10 @@
+# ruff: noqa: E402 - the trainer's packages may be absent
 import dataclasses
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 
 from cipherscore.errors import ConfigurationError, TrainingError
@@ -38,6 +39,14 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[k] == other[k]).all() for k in one)
 
 
+@pytest.fixture
+def eagerly():
+    """Run TensorFlow without graphs, whose making takes longer than the few steps of a test."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 class StopError(Exception):
     """Ends a training from its progress callback."""
 
@@ -70,13 +79,12 @@ def test_presets_batches_can_be_packed_and_halved():
 
 @pytest.mark.parametrize("preset", SMALL_PRESETS.values(), ids=SMALL_PRESETS)
 def test_rows_are_valid_and_the_same_for_a_seed(preset):
-    def weights(seed):
-        return generator._weights(generator.fit_generator(learned(), COLUMNS, preset, seed).sampler)
-
-    first = weights(3)
-    assert same(first, weights(3))
-    assert not same(first, weights(4))
     fitted = generator.fit_generator(learned(), COLUMNS, preset, 3)
+    first = generator._weights(fitted.sampler)
+    again = generator.fit_generator(learned(), COLUMNS, preset, 3)
+    assert same(first, generator._weights(again.sampler))
+    other = generator.fit_generator(learned(), COLUMNS, preset, 4)
+    assert not same(first, generator._weights(other.sampler))
     drawn = generator.draw(fitted.sampler, 100, 0.3, seed=1)
     assert drawn.indices.shape == (100, 3)
     assert drawn.indices.dtype == np.int32
@@ -102,7 +110,7 @@ def test_a_resumed_training_equals_one_never_stopped(preset, tmp_path):
     assert same(generator._weights(resumed.sampler), generator._weights(whole.sampler))
 
 
-@pytest.mark.usefixtures("small_presets")
+@pytest.mark.usefixtures("eagerly", "small_presets")
 @pytest.mark.parametrize("preset", SMALL_PRESETS)
 def test_train_generator_saves_a_run_that_loads(preset, tmp_path):
     dataset = token_dataset()
@@ -119,7 +127,7 @@ def test_train_generator_saves_a_run_that_loads(preset, tmp_path):
     assert (tmp_path / RUN_FILE).stat().st_mtime_ns == stamp
 
 
-@pytest.mark.usefixtures("small_presets")
+@pytest.mark.usefixtures("eagerly", "small_presets")
 def test_train_generator_goes_on_after_an_interrupt(tmp_path):
     dataset = token_dataset()
     whole = generator.train_generator(dataset, tmp_path / "whole")
@@ -139,7 +147,7 @@ def test_train_generator_goes_on_after_an_interrupt(tmp_path):
     assert steps == [4, 8, 12]
 
 
-@pytest.mark.usefixtures("small_presets")
+@pytest.mark.usefixtures("eagerly", "small_presets")
 def test_a_damaged_checkpoint_starts_afresh(tmp_path):
     (tmp_path / generator.CHECKPOINT_FILE).write_bytes(b"PK junk")
     steps = []
@@ -149,7 +157,7 @@ def test_a_damaged_checkpoint_starts_afresh(tmp_path):
     assert steps == [4, 8, 12]
 
 
-@pytest.mark.usefixtures("small_presets")
+@pytest.mark.usefixtures("eagerly", "small_presets")
 def test_damaged_weights_are_refused(tmp_path):
     run = generator.train_generator(token_dataset(), tmp_path)
     arrays, facts = read_arrays(run.weights_path)
@@ -182,6 +190,7 @@ def test_rows_with_unseen_tokens_are_left_out():
     assert kept.label.tolist() == [0, 1]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_diverged_training_says_so():
     wild = dataclasses.replace(SMALL, generator_rate=float("nan"))
     with pytest.raises(TrainingError, match="diverged"):

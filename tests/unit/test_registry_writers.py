@@ -30,10 +30,10 @@ def run_two(action: str, home: Path, count: int) -> list[set[str]]:
 
 
 def test_two_processes_register_at_once(tmp_path: Path) -> None:
-    one, two = run_two("register", tmp_path, 8)
+    one, two = run_two("register", tmp_path, 6)
     assert one & two == {"warm"}
     registry = Registry(tmp_path)
-    assert len(registry.versions(NAME)) == 16
+    assert len(registry.versions(NAME)) == 12
     samples.check(registry)
     assert samples.leftovers(tmp_path) == []
 
