@@ -74,7 +74,8 @@ DEFAULT = GeneratorPreset(
     averaging=0.99,
     generator_rate=1e-3,
     critic_rate=1e-3,
-    source="five splits of German Credit; see benchmarks/synthetic_quality.py",
+    source="five splits of German Credit, TSTR 0.789 beside 0.791 of real rows, closeness share 0.52; "
+    "see benchmarks/synthetic_quality.py",
 )
 
 CAPSTONE = GeneratorPreset(
@@ -83,8 +84,8 @@ CAPSTONE = GeneratorPreset(
     latent=0,
     generator_hidden=(128, 256, 512, 1024),
     critic_hidden=(1024, 512, 256, 128),
-    steps=1000,
-    check_every=50,
+    steps=400,
+    check_every=25,
     batch=64,
     critic_updates=1,
     pack=1,
@@ -94,8 +95,9 @@ CAPSTONE = GeneratorPreset(
     temperature=1.0,
     averaging=0.0,
     generator_rate=2e-4,
-    critic_rate=2e-4,
-    source="the capstone's Sequential pair, 783,441 parameters each at width 81",
+    critic_rate=2e-5,
+    source="networks: the capstone's Sequential pair, 783,441 parameters each at width 81; it states "
+    "no recipe that holds the balance, so the discriminator learns at a tenth of the rate",
 )
 
 GENERATOR_PRESETS: Mapping[str, GeneratorPreset] = MappingProxyType(

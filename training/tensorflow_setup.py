@@ -14,7 +14,11 @@ from contextlib import contextmanager
 @contextmanager
 def _native_notes_dropped() -> Iterator[None]:
     """Drop what native code writes to the terminal; TensorFlow's log level does not stop it."""
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is wanted
             os.dup2(nowhere.fileno(), 2)
@@ -32,7 +36,7 @@ with _native_notes_dropped():
     import keras
     import tensorflow as tf
 
-from cipherscore.errors import TrainingError
+from cipherscore.errors import TrainingError  # noqa: E402 - the settings come first
 
 if keras.backend.backend() != "tensorflow":
     raise TrainingError(
