@@ -74,8 +74,8 @@ DEFAULT = GeneratorPreset(
     averaging=0.99,
     generator_rate=1e-3,
     critic_rate=1e-3,
-    source="five splits of German Credit, TSTR 0.789 beside 0.791 of real rows, closeness share 0.52; "
-    "see benchmarks/synthetic_quality.py",
+    source="five splits of German Credit: TSTR 0.789, real rows 0.791, closeness share 0.52; see "
+    "benchmarks/synthetic_quality.py",
 )
 
 CAPSTONE = GeneratorPreset(
@@ -96,8 +96,8 @@ CAPSTONE = GeneratorPreset(
     averaging=0.0,
     generator_rate=2e-4,
     critic_rate=2e-5,
-    source="networks: the capstone's Sequential pair, 783,441 parameters each at width 81; it states "
-    "no recipe that holds the balance, so the discriminator learns at a tenth of the rate",
+    source="networks: the capstone's Sequential pair, 783,441 parameters each at width 81; rates "
+    "and steps are ours: with equal rates the discriminator wins and the generator collapses",
 )
 
 GENERATOR_PRESETS: Mapping[str, GeneratorPreset] = MappingProxyType(
