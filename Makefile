@@ -56,8 +56,10 @@ lock: env
 	$(COMPILE) --python-version 3.11 --extra train --extra serve -o requirements/train.txt
 	$(COMPILE) --python-version 3.11 --extra train --extra serve --extra tables --group dev -o requirements/dev.txt
 
+# The versions in production, packed with the service; BentoML wants uv on the path.
 bento: env
-	$(BIN)/bentoml build -f bento/bentofile.yaml .
+	PATH="$(CURDIR)/$(BIN):$$PATH" BENTOML_HOME="$${BENTOML_HOME:-var/host/bentoml}" \
+	  $(BIN)/bentoml build -f bento/bentofile.yaml .
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cipherscore.errors import DataError, SchemaError
+from cipherscore.errors import DataError, SchemaError, TokenFormatError, shorten
 from cipherscore.schema import PublicSchema
 from cipherscore.tokens import check_key_id
 from cipherscore.vocabulary import UNSEEN, Vocabulary
@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 TRAIN, VALIDATION, TEST = 0, 1, 2
 LABEL_COLUMN, SPLIT_COLUMN = "label", "split"
 METADATA_KEY = b"cipherscore"
+_DAMAGE = (pa.ArrowException, OSError, KeyError, ValueError, AttributeError)
+"""What Arrow and the checks here raise over a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -138,29 +140,40 @@ def read_tokens(path: Path) -> TokenDataset:
         table = file.read()
         columns = {f.name: _token_column(table.column(f.name)) for f in schema.fields}
         labelled = LABEL_COLUMN in table.column_names
-        label = _int8(table, LABEL_COLUMN) if labelled else np.empty(0, np.int8)
-        split = _int8(table, SPLIT_COLUMN) if labelled else np.empty(0, np.int8)
-    except (pa.ArrowException, KeyError) as error:
-        raise DataError(
-            f"{path}: the encrypted table is damaged ({type(error).__name__})"
-        ) from None
+        label = _int8(table, LABEL_COLUMN, (0, 1)) if labelled else np.empty(0, np.int8)
+        known = (TRAIN, VALIDATION, TEST)
+        split = _int8(table, SPLIT_COLUMN, known) if labelled else np.empty(0, np.int8)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TokenDataset(schema, key_id, seed, digest, columns, label, split)
 
 
 def iterate_tokens(path: Path, batch_rows: int) -> Iterator[dict[str, TokenColumn]]:
-    """Yield the encrypted table's columns in batches of at most ``batch_rows`` rows."""
+    """Yield the encrypted table's columns in batches of at most ``batch_rows`` rows.
+
+    Raises:
+        DataError: The file is no encrypted table, is damaged, or lacks a column.
+    """
     file = _open(path)
     schema, _, _ = _parse_metadata(path, file.schema_arrow.metadata)
     names = [f.name for f in schema.fields]
-    for batch in file.iter_batches(batch_size=batch_rows, columns=names):
-        table = pa.Table.from_batches([batch])
-        yield {name: _token_column(table.column(name)) for name in names}
+    batches = file.iter_batches(batch_size=batch_rows, columns=names)
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            table = pa.Table.from_batches([batch])
+            columns = {name: _token_column(table.column(name)) for name in names}
+        except _DAMAGE as error:
+            raise _damaged(path, error) from None
+        yield columns
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; make it with `cipherscore encrypt`") from None
     except (pa.ArrowException, OSError) as error:
@@ -172,27 +185,56 @@ def _parse_metadata(
 ) -> tuple[PublicSchema, str, int]:
     try:
         content: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
-        known = content["format"] == FORMAT and content["version"] == FORMAT_VERSION
-        schema = PublicSchema.from_json(json.dumps(content["schema"]))
-        header = schema, check_key_id(content["key_id"]), int(content["seed"])
-    except (KeyError, ValueError, TypeError, SchemaError):
+        known, version = content["format"] == FORMAT, content["version"]
+        if known and version == FORMAT_VERSION:
+            schema = PublicSchema.from_json(json.dumps(content["schema"]))
+            return schema, check_key_id(content["key_id"]), int(content["seed"])
+    except (KeyError, ValueError, TypeError, RecursionError, SchemaError, TokenFormatError):
+        known = False
+    if known:
         raise DataError(
-            f"{path}: not an encrypted table; make it with `cipherscore encrypt`"
-        ) from None
-    if not known:
-        raise DataError(f"{path}: format version {content['version']} is unknown")
-    return header
+            f"{path}: format version {shorten(version)} is unknown; known: {FORMAT_VERSION}"
+        )
+    raise DataError(f"{path}: not an encrypted table; make it with `cipherscore encrypt`")
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: the encrypted table is damaged ({type(error).__name__}); make it again with "
+        "`cipherscore encrypt`"
+    )
 
 
 def _token_column(chunked: pa.ChunkedArray) -> TokenColumn:
+    """Return one column whose dictionary holds each token once.
+
+    Raises:
+        ValueError: It is no dictionary column of bytes, has an absent token, or an index leads
+            outside its dictionary.
+    """
+    kind = chunked.type
+    if not pa.types.is_dictionary(kind) or not pa.types.is_binary(kind.value_type):
+        raise ValueError("no dictionary of tokens")
+    chunked.validate(full=True)
     array = chunked.unify_dictionaries().combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks
         return TokenColumn((), np.empty(0, np.int32))
-    if array.null_count:
-        raise KeyError("null token")
+    if array.null_count or array.dictionary.null_count:
+        raise ValueError("absent token")
     indices = array.indices.to_numpy(zero_copy_only=False).astype(np.int32)
     return TokenColumn(tuple(array.dictionary.to_pylist()), indices)
 
 
-def _int8(table: pa.Table, name: str) -> np.ndarray:
-    return np.asarray(table.column(name).to_numpy(), np.int8)
+def _int8(table: pa.Table, name: str, allowed: tuple[int, ...]) -> np.ndarray:
+    """Return a column of small whole numbers.
+
+    Raises:
+        ValueError: A value is absent or not ``allowed``.
+    """
+    column = table.column(name)
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise ValueError("absent or no whole number")
+    values = np.asarray(column.to_numpy())
+    if not np.isin(values, allowed).all():
+        raise ValueError("unknown value")
+    return values.astype(np.int8)

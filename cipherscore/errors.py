@@ -51,7 +51,10 @@ def shorten(value: object) -> str:
     """Return ``repr(value)`` cut to `SHOWN_LENGTH`, so that a huge input makes no huge message."""
     if isinstance(value, (str, bytes)) and len(value) > SHOWN_LENGTH:
         return f"{value[:SHOWN_LENGTH]!r}… ({len(value)} long)"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 

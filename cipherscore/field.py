@@ -8,10 +8,10 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Real
 from typing import Literal, get_args
 
-from cipherscore.errors import RecordError, SchemaError
+from cipherscore.errors import RecordError, SchemaError, shorten
 
 Kind = Literal["categorical", "numeric"]
 Missing = Literal["error", "level"]
@@ -19,6 +19,11 @@ BinningMethod = Literal["uniform", "quantile", "tree"]
 
 MISSING_LEVEL = "<missing>"
 """Level of an absent value where the field's policy is ``missing = "level"``."""
+
+_NUMBER_TYPES = (Real, Decimal)
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+"""What Arrow reads as a number too: no ``1_000``, no digits of other scripts, no ``inf``."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_LEVELS = 4096
 MAX_LEVEL_LENGTH = 255
@@ -75,6 +80,8 @@ class Field:
     missing_values: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise SchemaError("a field needs a name")
         if self.kind == "categorical":
             self._check_categories()
         elif self.kind == "numeric":
@@ -93,10 +100,15 @@ class Field:
                 f"{MAX_LEVELS}. Group rare ones"
             )
         for code in self.categories:
-            if code == MISSING_LEVEL or not 0 < len(code.encode()) <= MAX_LEVEL_LENGTH:
+            size = 0 if _SURROGATE.search(code) else len(code.encode())
+            if code == MISSING_LEVEL or not code.strip() or not 0 < size <= MAX_LEVEL_LENGTH:
                 raise SchemaError(
-                    f"field {self.name!r}: a category code has 1 to {MAX_LEVEL_LENGTH} bytes and "
-                    f"is not {MISSING_LEVEL!r}"
+                    f"field {self.name!r}: category code {shorten(code)}: a code has 1 to "
+                    f"{MAX_LEVEL_LENGTH} bytes, not only blanks, and is not {MISSING_LEVEL!r}"
+                )
+            if code.strip() in self.absent_texts:
+                raise SchemaError(
+                    f"field {self.name!r}: {code!r} is a category and in missing_values; drop one"
                 )
 
     def _check_edges(self) -> None:
@@ -110,6 +122,8 @@ class Field:
             raise SchemaError(f"field {self.name!r}: a numeric field needs edges or a binning")
         if len(self.edges) > MAX_LEVELS:
             raise SchemaError(f"field {self.name!r}: at most {MAX_LEVELS} bins are allowed")
+        if self.valid_range is not None and not self.valid_range[0] <= self.valid_range[1]:
+            raise SchemaError(f"field {self.name!r}: range must be the lowest and highest value")
 
     @property
     def fitted(self) -> bool:
@@ -143,8 +157,14 @@ class Field:
 
     @cached_property
     def absent_texts(self) -> frozenset[str]:
-        """Texts that mean "absent"."""
-        return frozenset(("", *self.missing_values))
+        """Texts that mean "absent", without blanks around them."""
+        return frozenset(("", *(text.strip() for text in self.missing_values)))
+
+    @cached_property
+    def absent_numbers(self) -> frozenset[float]:
+        """Numbers that mean "absent" in a numeric field, such as 999 where "999" does."""
+        found = (number_of(text) for text in self.absent_texts if self.kind == "numeric")
+        return frozenset(number for number in found if math.isfinite(number))
 
     @property
     def allowed(self) -> str:
@@ -173,10 +193,10 @@ class Field:
             return self.levels[bisect_right(self.inner_edges, number)]
         if self.missing == "level" and self._is_absent(value):
             return MISSING_LEVEL
-        code = value if isinstance(value, str) else str(value)
-        if not isinstance(value, (str, int, float)) or code.strip() not in self.categories:
+        code = self._code_of(value)
+        if code is None:
             raise RecordError(self.name, value, self.allowed, row)
-        return code.strip()
+        return code
 
     def check_number(self, value: object, row: int | None = None) -> float | None:
         """Return one raw value of a numeric field as a number in its range; None where absent.
@@ -184,28 +204,48 @@ class Field:
         Raises:
             RecordError: As for `level_of`.
         """
-        if self.missing == "level" and self._is_absent(value):
-            return None
-        return self._number_of(value, row)
+        number = math.nan if isinstance(value, bool) else number_of(value)
+        low, high = self.valid_range or (-math.inf, math.inf)
+        if self._is_absent(value) or number in self.absent_numbers:
+            if self.missing == "level":
+                return None
+        elif math.isfinite(number) and low <= number <= high:
+            return number
+        raise RecordError(self.name, value, self.allowed, row)
 
     def _is_absent(self, value: object) -> bool:
-        if value is None:
-            return True
-        if isinstance(value, float) and math.isnan(value):
-            return True
-        return isinstance(value, str) and value.strip() in self.absent_texts
+        if isinstance(value, str):
+            return value.strip() in self.absent_texts
+        return value is None or (isinstance(value, _NUMBER_TYPES) and math.isnan(number_of(value)))
 
-    def _number_of(self, value: object, row: int | None) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise RecordError(self.name, value, self.allowed, row)
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            raise RecordError(self.name, value, self.allowed, row) from None
-        low, high = self.valid_range or (-math.inf, math.inf)
-        if not math.isfinite(number) or not low <= number <= high:
-            raise RecordError(self.name, value, self.allowed, row)
-        return number
+    def _code_of(self, value: object) -> str | None:
+        """Return the category code a value stands for; a number stands for its digits."""
+        if isinstance(value, str):
+            code = value if value in self.categories else value.strip()
+        elif isinstance(value, _NUMBER_TYPES):
+            try:
+                code = str(value)
+            except ValueError:  # an int of more digits than Python prints
+                return None
+            code = code if code in self.categories else code.removesuffix(".0")
+        else:
+            return None
+        return code if code in self.categories else None
+
+
+def number_of(value: object) -> float:
+    """Return a number, or a text that spells one in ASCII digits, as a float; else NaN."""
+    if isinstance(value, str):
+        text = value.strip()
+        return float(text) if _DECIMAL.match(text) else math.nan
+    if not isinstance(value, _NUMBER_TYPES):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except ValueError:  # a signalling NaN
+        return math.nan
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,6 @@
 """Schema: the fields of a credit application, how each is cut into levels, and what errors cost.
 
-A *level* is what gets encrypted: a category code (``"A11"``) or a bin (``"[21, 38)"``).  The data
+A *level* is what gets encrypted: a category code (``"red"``) or a bin (``"[0, 10)"``).  The data
 owner works with `Schema`; the host is only ever given a `PublicSchema`, which has field names and
 costs but no category, no bin edge and no level count.
 """
@@ -11,16 +11,26 @@ import hashlib
 import json
 import math
 import re
-from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from pathlib import PurePath
+from typing import Any, get_args
 
-from cipherscore.errors import RecordError, SchemaError, shorten
+from cipherscore.errors import SchemaError, shorten
+from cipherscore.field import MAX_LEVELS, MISSING_LEVEL, Binning, Field, Kind
+
+__all__ = [
+    "MAX_LEVELS", "MISSING_LEVEL", "Binning", "Field", "Kind", "PublicField", "PublicSchema",
+    "Schema", "Source", "Target",
+]  # fmt: skip
 
 MAX_NAME_LENGTH = 52
 """Longest schema name: with ``-classifier`` it is a model name, of which 63 are allowed."""
+RESERVED_NAMES = ("label", "split")
+"""Columns that an encrypted table has besides its fields."""
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,21 @@ class Target:
     def __post_init__(self) -> None:
         if self.good == self.bad:
             raise SchemaError(f"target {self.name!r}: good and bad must be two different values")
-        if min(self.cost_false_good, self.cost_false_bad) <= 0:
-            raise SchemaError(f"target {self.name!r}: costs must be above 0")
+        if not all(0 < cost < math.inf for cost in (self.cost_false_good, self.cost_false_bad)):
+            raise SchemaError(f"target {self.name!r}: costs must be finite and above 0")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a table comes from and how its file is written."""
+    """Where a table comes from and how its file is written.
+
+    ``path`` is relative to a data folder or the user's cache; ``sample`` names a file that ships
+    with the package.
+
+    Raises:
+        SchemaError: A path leads elsewhere, a download has no digest, or the delimiter is not one
+            character.
+    """
 
     path: str = ""
     url: str = ""
@@ -55,6 +73,18 @@ class Source:
     sample: str = ""
     delimiter: str = ","
     header: bool = True
+
+    def __post_init__(self) -> None:
+        if PurePath(self.path).is_absolute() or ".." in PurePath(self.path).parts:
+            raise SchemaError(f"source: path {shorten(self.path)} must stay inside its folder")
+        if self.sample != PurePath(self.sample).name:
+            raise SchemaError(f"source: sample {shorten(self.sample)} must be a plain file name")
+        if (self.url or self.sha256) and not _SHA256.match(self.sha256):
+            raise SchemaError(
+                "source: sha256 must be 64 lower-case hexadecimal digits; an url needs one"
+            )
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
+            raise SchemaError(f"source: delimiter {shorten(self.delimiter)} is no single character")
 
 
 @dataclass(frozen=True)
@@ -91,9 +121,25 @@ class PublicSchema:
         try:
             content: dict[str, Any] = json.loads(text)
             fields = tuple(PublicField(**entry) for entry in content.pop("fields"))
-            return cls(fields=fields, **content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SchemaError(f"not a public schema: {type(error).__name__}") from error
+            found = cls(fields=fields, **content)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise SchemaError(f"not a public schema: {type(error).__name__}") from None
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Check what a file may have wrong, so that no later code meets a wrong type."""
+        names = [f.name for f in self.fields]
+        texts: list[Any] = [self.name, self.digest, self.target, *names]
+        costs: list[Any] = [self.cost_false_good, self.cost_false_bad]
+        if not all(isinstance(text, str) and text for text in texts):
+            raise SchemaError("not a public schema: a name is no text or empty")
+        if not names or len(set(names)) < len(names):
+            raise SchemaError("not a public schema: fields are missing or named twice")
+        if any(f.kind not in get_args(Kind) for f in self.fields):
+            raise SchemaError("not a public schema: a field's kind is unknown")
+        if not all(type(cost) in (int, float) and 0 < cost < math.inf for cost in costs):
+            raise SchemaError("not a public schema: a cost is no number above 0")
 
 
 @dataclass(frozen=True)
@@ -117,10 +163,20 @@ class Schema:
                 f"schema name {shorten(self.name)}: use up to {MAX_NAME_LENGTH} small letters, "
                 "digits and single dashes"
             )
+        if self.version < 1:
+            raise SchemaError(f"schema {self.name!r}: version must be 1 or more")
         names = [f.name for f in self.fields] + [self.target.name]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not self.fields:
-            raise SchemaError(f"schema {self.name!r}: fields missing or named twice: {twice}")
+        if not self.fields:
+            raise SchemaError(f"schema {self.name!r} has no field")
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        if twice:
+            raise SchemaError(f"schema {self.name!r}: {shorten(twice[0])} is named twice")
+        reserved = sorted(set(self.by_name).intersection(RESERVED_NAMES))
+        if reserved:
+            raise SchemaError(
+                f"schema {self.name!r}: a field cannot be named {reserved[0]!r}, which is a column "
+                "of encrypted tables; rename it"
+            )
 
     @property
     def identity(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from cipherscore.errors import SchemaError
+from cipherscore.errors import SchemaError, shorten
 from cipherscore.files import write_bytes
 from cipherscore.schema import Binning, Field, Schema, Source, Target
 
@@ -21,10 +21,29 @@ else:
 
 FORMAT = 1
 BUILT_IN_FOLDER = files("cipherscore") / "schemas"
-_TOP = {"format", "name", "version", "title", "source", "target", "field"}
-_FIELD = {
-    "name", "kind", "description", "categories", "edges", "binning", "unit", "range", "missing",
-    "missing_values",
+_Types = Mapping[str, tuple[type, ...]]
+_NUMBER = (int, float)
+_TOP: _Types = {
+    "format": (int,), "name": (str,), "version": (int,), "title": (str,), "source": (dict,),
+    "target": (dict,), "field": (list,),
+}  # fmt: skip
+_SOURCE: _Types = {
+    "path": (str,), "url": (str,), "sha256": (str,), "sample": (str,), "delimiter": (str,),
+    "header": (bool,),
+}  # fmt: skip
+_TARGET: _Types = {
+    "name": (str,), "good": (str, int), "bad": (str, int), "cost_false_good": _NUMBER,
+    "cost_false_bad": _NUMBER, "description": (str,),
+}  # fmt: skip
+_TYPE_NAMES = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+    list: "a list", dict: "a table of entries",
+}  # fmt: skip
+_BINNING: _Types = {"method": (str,), "bins": (int,)}
+_FIELD: _Types = {
+    "name": (str,), "kind": (str,), "description": (str,), "categories": (dict,), "edges": (list,),
+    "binning": (dict,), "unit": (str,), "range": (list,), "missing": (str,),
+    "missing_values": (list,),
 }  # fmt: skip
 
 
@@ -48,16 +67,16 @@ def load_schema(name_or_path: str | Path) -> Schema:
         text = (BUILT_IN_FOLDER / f"{name_or_path}.toml").read_text(encoding="utf-8")
     else:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
             raise SchemaError(
-                f"{path}: cannot read the schema ({type(error).__name__}); give a TOML file or one "
-                f"of the built-in names: {', '.join(built_in_names())}"
+                f"{_shown(name_or_path)}: cannot read the schema ({type(error).__name__}); give a "
+                f"TOML file or one of the built-in names: {', '.join(built_in_names())}"
             ) from None
     try:
         return parse_schema(text)
     except SchemaError as error:
-        raise SchemaError(f"{name_or_path}: {error}") from None
+        raise SchemaError(f"{_shown(name_or_path)}: {error}") from None
 
 
 def save_schema(schema: Schema, path: Path) -> None:
@@ -73,24 +92,22 @@ def parse_schema(text: str) -> Schema:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SchemaError(f"not TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SchemaError(f"not TOML: {str(error)[:200]}") from None
     if content.get("format") != FORMAT:
-        raise SchemaError(f"format = {content.get('format')!r} is unknown; known: {FORMAT}")
-    _only(content, _TOP, "schema")
-    try:
-        return Schema(
-            name=content["name"],
-            version=int(content.get("version", 1)),
-            title=content.get("title", ""),
-            source=Source(**content.get("source", {})),
-            target=Target(**content["target"]),
-            fields=tuple(_parse_field(entry) for entry in content["field"]),
-        )
-    except KeyError as error:
-        raise SchemaError(f"entry {error.args[0]!r} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SchemaError(f"a value has the wrong type: {error}") from None
+        raise SchemaError(f"format = {shorten(content.get('format'))} is unknown; known: {FORMAT}")
+    _check(content, _TOP, "schema", needed=("name", "target", "field"))
+    source, target = content.get("source", {}), content["target"]
+    _check(source, _SOURCE, "source")
+    _check(target, _TARGET, "target", needed=("name", "good", "bad"))
+    return Schema(
+        name=content["name"],
+        version=content.get("version", 1),
+        title=content.get("title", ""),
+        source=Source(**source),
+        target=Target(**{**target, "good": str(target["good"]), "bad": str(target["bad"])}),
+        fields=tuple(_parse_field(entry) for entry in content["field"]),
+    )
 
 
 def format_schema(schema: Schema) -> str:
@@ -107,19 +124,44 @@ def format_schema(schema: Schema) -> str:
     return tomli_w.dumps({key: value for key, value in content.items() if value not in ("", {})})
 
 
-def _parse_field(entry: Mapping[str, Any]) -> Field:
-    name = entry.get("name", "?")
-    _only(entry, _FIELD, f"field {name!r}")
+def _parse_field(entry: Any) -> Field:
+    where = f"field {shorten(entry['name'])}" if _is_named(entry) else "field"
+    _check(entry, _FIELD, where, needed=("name", "kind"))
     values = {key: value for key, value in entry.items() if key not in ("range", "binning")}
-    values["edges"] = tuple(float(edge) for edge in entry.get("edges", ()))
-    values["missing_values"] = tuple(entry.get("missing_values", ()))
-    values["categories"] = {str(k): str(v) for k, v in entry.get("categories", {}).items()}
-    if "range" in entry:
-        low, high = entry["range"]
-        values["valid_range"] = (float(low), float(high))
+    edges, limits = _numbers(entry, "edges", where), _numbers(entry, "range", where)
+    values["edges"] = edges or ()
+    if limits is not None:
+        if len(limits) != 2:
+            raise SchemaError(f"{where}: range is [lowest, highest], not {len(limits)} numbers")
+        values["valid_range"] = (limits[0], limits[1])
+    texts = entry.get("missing_values", [])
+    if not all(isinstance(text, str) for text in texts):
+        raise SchemaError(f"{where}: missing_values is a list of texts")
+    values["missing_values"] = tuple(texts)
+    meanings = entry.get("categories", {})
+    if not all(isinstance(meaning, str) for meaning in meanings.values()):
+        raise SchemaError(f'{where}: each entry of categories is code = "meaning"')
+    values["categories"] = dict(meanings)
     if "binning" in entry:
+        _check(entry["binning"], _BINNING, f"{where}, binning", needed=("method", "bins"))
         values["binning"] = Binning(**entry["binning"])
     return Field(**values)
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str)
+
+
+def _numbers(entry: Mapping[str, Any], key: str, where: str) -> tuple[float, ...] | None:
+    """Return a list of numbers as floats; None where the entry is absent."""
+    if key not in entry:
+        return None
+    if not all(_has_type(number, _NUMBER) for number in entry[key]):
+        raise SchemaError(f"{where}: {key} is a list of numbers")
+    try:
+        return tuple(float(number) for number in entry[key])
+    except OverflowError:
+        raise SchemaError(f"{where}: {key} holds a number that is too large") from None
 
 
 def _format_field(f: Field) -> dict[str, Any]:
@@ -146,9 +188,33 @@ def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
     return {key: entry for key, entry in value.__dict__.items() if entry != getattr(default, key)}
 
 
-def _only(entry: Mapping[str, Any], known: set[str], where: str) -> None:
-    unknown = sorted(entry.keys() - known)
-    if unknown:
-        raise SchemaError(
-            f"{where}: unknown entry {unknown[0]!r}; known: {', '.join(sorted(known))}"
-        )
+def _check(entry: Any, known: _Types, where: str, *, needed: tuple[str, ...] = ()) -> None:
+    """Check that a TOML table has the ``needed`` entries, none but ``known`` ones, of their types.
+
+    Raises:
+        SchemaError: It does not.
+    """
+    if not isinstance(entry, dict):
+        raise SchemaError(f"{where}: {shorten(entry)} is no table of entries")
+    for key, value in entry.items():
+        if key not in known:
+            raise SchemaError(
+                f"{where}: unknown entry {shorten(key)}; known: {', '.join(sorted(known))}"
+            )
+        if not _has_type(value, known[key]):
+            names = " or ".join(_TYPE_NAMES[kind] for kind in known[key])
+            raise SchemaError(f"{where}: {key} = {shorten(value)} has the wrong type; give {names}")
+    for key in needed:
+        if key not in entry:
+            raise SchemaError(f"{where}: entry {key!r} is missing")
+
+
+def _has_type(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Return whether ``value`` is of one of ``kinds``; a boolean is no number here."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def _shown(name_or_path: str | Path) -> str:
+    """Return a path as given, or its first part where it is absurdly long."""
+    text = str(name_or_path)
+    return text if len(text) <= 4096 and text.isprintable() else shorten(text)

@@ -27,6 +27,7 @@ SIV_LENGTH = 16
 BLOCK_LENGTH = 16
 MIN_LENGTH = HEADER_LENGTH + SIV_LENGTH + BLOCK_LENGTH
 MAX_LENGTH = HEADER_LENGTH + SIV_LENGTH + 64 * BLOCK_LENGTH
+_NO_TEXT = "a token is URL-safe base64 without padding"
 _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
 
 
@@ -69,15 +70,19 @@ def to_text(token: bytes) -> str:
 
 
 def from_text(text: str) -> bytes:
-    """Return the bytes of a token written by `to_text`; its form is not checked here.
+    """Return the bytes of a token written by `to_text`, or padded; its form is not checked here.
 
     Raises:
-        TokenFormatError: Not URL-safe base64, or longer than any token.
+        TokenFormatError: Not what `to_text` writes, or longer than any token.
     """
-    if len(text) > MAX_LENGTH * 4 // 3 + 2:
+    if len(text) > MAX_LENGTH * 4 // 3 + 4:
         raise TokenFormatError(f"a token has at most {MAX_LENGTH} bytes")
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise TokenFormatError("a token is URL-safe base64 without padding") from error
+        token = base64.b64decode(padded, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise TokenFormatError(_NO_TEXT) from None
+    # The decoder also takes another alphabet and stray bits; padding aside, a token has one text.
+    if to_text(token) != text.rstrip("="):
+        raise TokenFormatError(_NO_TEXT)
+    return token

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cipherscore.errors import DataError
+from cipherscore.errors import DataError, TokenFormatError
+from cipherscore.tokens import check_key_id
 
 UNSEEN = -1
 """Index of a token absent from the vocabulary; models give it no contribution."""
@@ -115,13 +116,20 @@ class Vocabulary:
         """
         try:
             content = json.loads(text)
-            tokens = {
-                entry["field"]: tuple(base64.b64decode(t, validate=True) for t in entry["tokens"])
+            columns = [
+                (entry["field"], tuple(base64.b64decode(t, validate=True) for t in entry["tokens"]))
                 for entry in content["fields"]
-            }
-            return cls(str(content["key_id"]), tokens)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"not a vocabulary file: {type(error).__name__}") from error
+            ]
+            tokens = dict(columns)
+            key_id = check_key_id(content["key_id"])
+        except (ValueError, KeyError, TypeError, RecursionError, TokenFormatError) as error:
+            # The cause is not repeated: it could show a token.
+            raise DataError(f"not a vocabulary file: {type(error).__name__}") from None
+        if not tokens or len(tokens) < len(columns):
+            raise DataError("not a vocabulary file: fields are missing or named twice")
+        if not all(isinstance(field, str) for field in tokens):
+            raise DataError("not a vocabulary file: a field's name is no text")
+        return cls(key_id, tokens)
 
     @cached_property
     def digest(self) -> str:

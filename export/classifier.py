@@ -91,12 +91,14 @@ def parity_rows(dataset: TokenDataset, vocabulary: Vocabulary, seed: int) -> np.
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's notes about its own internals off the screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.utils.flop_counter")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

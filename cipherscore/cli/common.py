@@ -19,11 +19,15 @@ HOME_VARIABLE = "CIPHERSCORE_HOME"
 DEFAULT_SCHEMA = "german-credit"
 GRPC_ADDRESS = "127.0.0.1:50051"
 
+MAX_LINE = 2000
+"""Longest line of an error, in characters; a path can be repeated in full."""
 PIPE_WIDTH = 160
 """Columns of a table when the output is no terminal."""
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(
+    soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
+)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 class Home:
@@ -66,8 +70,11 @@ SeedOption = Annotated[int, typer.Option(help="Same inputs and seed, same result
 
 
 def complain(message: str) -> None:
-    """Print an error on stderr."""
-    err.print(f"[red]error:[/red] {escape(message)}")
+    """Print an error on stderr, absurdly long lines cut."""
+    lines = [
+        line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in message.split("\n")
+    ]
+    err.print(f"[red]error:[/red] {escape(chr(10).join(lines))}")
 
 
 def note(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -105,10 +106,16 @@ def rotate(
     The old key stays in the keyset, for decryption.
     """
     from cipherscore.client.encryption import FieldCipher
+    from cipherscore.client.keys import KEYSET_VARIABLE
     from cipherscore.client.passphrase import open_keyset, read_passphrase
     from cipherscore.rekeymap import RekeyMap
     from cipherscore.schema_file import load_schema
 
+    if KEYSET_VARIABLE in os.environ:
+        raise KeysetError(
+            f"{KEYSET_VARIABLE} is set and would stay at the old key; unset it, rotate the keyset "
+            "file, and set it to the file's new content"
+        )
     home = Home()
     path = keyset or home.keyset
     fitted = load_schema(schema or home.schema)

@@ -96,6 +96,8 @@ def serve(
     http_port: Annotated[int, typer.Option(help="HTTP port.")] = 3000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port.")] = 50051,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu; cuda refuses to start without it.")] = "auto",
+    classifier: Annotated[str, typer.Option(help="Model name [default: the only classifier in production].")] = "",
+    generator: Annotated[str, typer.Option(help="Model name [default: the only generator in production].")] = "",
 ) -> None:  # fmt: skip
     """Serve the production models over HTTP and gRPC (runs `bentoml serve`)."""
     if device not in ("auto", "cuda", "cpu"):
@@ -107,6 +109,8 @@ def serve(
         "CIPHERSCORE_GRPC_HOST": host,
         "CIPHERSCORE_GRPC_PORT": str(grpc_port),
     }
+    chosen = {"CIPHERSCORE_CLASSIFIER": classifier, "CIPHERSCORE_GENERATOR": generator}
+    environment.update({variable: name for variable, name in chosen.items() if name})
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:CipherScore"]
     command += ["--host", host, "--port", str(http_port)]
     os.execve(sys.executable, command, environment)  # noqa: S606 - fixed program, no shell

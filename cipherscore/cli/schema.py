@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from cipherscore.cli.common import DEFAULT_SCHEMA, JsonOption, note, out, show
+from cipherscore.errors import ConfigurationError
 
 app = typer.Typer(help="Schemas: describe a table's fields, bins and costs.", no_args_is_help=True)
 
@@ -21,11 +22,16 @@ def infer(
     name: Annotated[str, typer.Option(help="Schema name [default: the file's name].")] = "",
     file: Annotated[Path, typer.Option("--out", help="TOML file to write.")] = Path("schema.toml"),
     bins: Annotated[int, typer.Option(help="Most bins of a numeric field.", min=2, max=64)] = 4,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing schema file.")] = False,
 ) -> None:  # fmt: skip
     """Write a schema for your own table; read it, correct it, then `cipherscore encrypt` with it."""
     from cipherscore.client.inference import infer_schema
     from cipherscore.schema_file import save_schema
 
+    if file.exists() and not force:
+        raise ConfigurationError(
+            f"{file} exists and may hold your corrections; give another --out, or --force"
+        )
     schema, remarks = infer_schema(table, target, bad=bad, name=name, bins=bins)
     save_schema(schema, file)
     for remark in remarks:

@@ -21,7 +21,7 @@ from cipherscore.cli.common import (
     out,
     show,
 )
-from cipherscore.errors import DataError
+from cipherscore.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from cipherscore.client import AsyncClient, Client
@@ -159,11 +159,18 @@ def _read_rows(source: str, client: Client) -> Any:
 
         from cipherscore.client.sources import find_table
 
-        return pa.Table.from_batches(list(find_table(client.schema, path).batches()))
+        batches = list(find_table(client.schema, path).batches())
+        if not batches:
+            raise DataError(f"{source}: the table has no row")
+        return pa.Table.from_batches(batches)
     try:
         text = sys.stdin.read() if source == "-" else path.read_text(encoding="utf-8")
         content = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{source}: no such file; give a JSON, CSV or Parquet file, or - for JSON from stdin"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON ({type(error).__name__})") from None
     rows = [content] if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -112,7 +112,8 @@ def _show_run(run: Run, as_json: bool) -> None:
 
     def human() -> None:
         out.print(f"{run.model_name} trained in {run.folder}")
-        for part, figures in run.metrics.items():
+        for part in ("training", "test"):
+            figures = run.metrics.get(part, {})
             out.print(f"  {part}")
             for name, text in _lines(figures):
                 out.print(f"    {name:<34} {text}")

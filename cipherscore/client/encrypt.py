@@ -17,7 +17,7 @@ from cipherscore.client.keys import Keyset
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.sources import RawTable
 from cipherscore.client.splits import stratified_split
-from cipherscore.client.tables import encode_batch, labels, numbers
+from cipherscore.client.tables import column_of, encode_batch, labels, numbers
 from cipherscore.dataset import (
     TRAIN,
     TokenColumn,
@@ -76,7 +76,12 @@ def encrypt_table(
     with (
         atomic_path(out) as temporary,
         pq.ParquetWriter(
-            temporary, target, compression="zstd", use_dictionary=True, write_statistics=False
+            temporary,
+            target,
+            compression="zstd",
+            use_dictionary=True,
+            write_statistics=False,
+            write_page_checksum=True,
         ) as writer,
     ):
         for batch, columns in _encoded(table, codec):
@@ -168,9 +173,7 @@ def _fit(
         first, last = np.searchsorted(train, [start, start + len(batch)])
         rows = pa.array(train[first:last] - start)
         for f in unfitted:
-            if f.name not in batch.schema.names:
-                raise DataError(f"{table.name} lacks column {f.name!r} of schema {schema.name!r}")
-            values[f.name].append(numbers(batch.column(f.name).take(rows), f))
+            values[f.name].append(numbers(column_of(batch, f.name).take(rows), f))
         start += len(batch)
     edges = {f.name: fit_edges(f, np.concatenate(values[f.name]), label[train]) for f in unfitted}
     return schema.with_edges(edges)

@@ -157,7 +157,7 @@ class Keyset:
             return cls(str(document["primary"]), keys)
         except InvalidTag:
             raise KeysetError(f"{origin}: wrong passphrase, or the file was changed") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise KeysetError(f"{origin}: not a keyset file ({type(error).__name__})") from None
 
     @classmethod
@@ -191,7 +191,7 @@ def describe(path: Path) -> dict[str, Any]:
         return {"primary": document["primary"], "key_ids": document["key_ids"], "kdf": kdf}
     except OSError as error:
         raise KeysetError(f"{path}: cannot read the keyset: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeysetError(f"{path}: not a keyset file ({type(error).__name__})") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ DOWNLOAD_TIMEOUT = 10.0
 """Seconds to wait for the server of a data set, per connection or read."""
 MAX_DOWNLOAD = 1 << 30
 BLOCK_BYTES = 16 << 20
+PARQUET_ROWS = 1 << 17
+PARQUET_ENDINGS = (".parquet", ".pq")
 
 Origin = Literal["file", "folder", "cache", "download", "sample"]
 
@@ -85,34 +88,52 @@ def read_csv(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a delimited text file, all columns as text, in constant memory.
 
-    A file without a header has the schema's fields in order, the target last.  ``.gz`` and ``.bz2``
-    are decompressed on the way.
+    Blanks around the names in a header do not count.  A file without a header has the schema's
+    fields in order, the target last.  ``.gz`` and ``.bz2`` are decompressed on the way.
 
     Raises:
         DataError: The file cannot be read, or a row has another number of columns.
     """
     names = [*schema.by_name, schema.target.name]
+    parse = pacsv.ParseOptions(delimiter=delimiter)
     try:
+        if header:
+            names = pacsv.open_csv(path, parse_options=parse).schema.names
         reader = pacsv.open_csv(
             path,
             read_options=pacsv.ReadOptions(
                 column_names=None if header else names, block_size=BLOCK_BYTES
             ),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter),
+            parse_options=parse,
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=False,
                 quoted_strings_can_be_null=False,
             ),
         )
-        yield from reader
+        stripped = [name.strip() for name in names]
+        for batch in reader:
+            yield batch.rename_columns(stripped)
     except (pa.ArrowException, OSError) as error:
         # Arrow's own text may quote a line of raw data; the kind of failure is enough.
         raise DataError(
             f"{path}: cannot be read as text columns split by {delimiter!r} "
-            f"({type(error).__name__}); check the delimiter, the header and that each row has "
-            "the same number of columns"
+            f"({type(error).__name__}); check the delimiter, the header, that each row has the "
+            "same number of columns, and that it is UTF-8"
         ) from None
+
+
+def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a Parquet file.
+
+    Raises:
+        DataError: It is none, or is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(PARQUET_ROWS)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from None
 
 
 def from_arrow(table: pa.Table, name: str = "table") -> RawTable:
@@ -125,8 +146,8 @@ def _file(path: Path, schema: Schema, origin: Origin) -> RawTable:
 
     The first line of another text file must name the columns.
     """
-    if path.suffix == ".parquet":
-        return RawTable(path.name, origin, lambda: pq.ParquetFile(path).iter_batches(1 << 17))
+    if path.suffix.lower() in PARQUET_ENDINGS:
+        return RawTable(path.name, origin, lambda: read_parquet(path))
     source = schema.source
     if source.path and path.name == Path(source.path).name:
         if origin == "folder" and source.sha256:
@@ -168,24 +189,28 @@ def check_sha256(path: Path, expected: str) -> None:
             digest.update(block)
     if digest.hexdigest() != expected:
         raise DataError(
-            f"{path}: sha256 is {digest.hexdigest()}, the schema asks for {expected}; the file is "
-            "not the published one. Give your own table directly with --data FILE"
+            f"{path.name}: sha256 is {digest.hexdigest()}, the schema asks for {expected}; it is "
+            "not the published file. Give a table of your own directly with --data FILE"
         )
 
 
 def _cached_or_downloaded(schema: Schema, report: Callable[[str], None]) -> RawTable | None:
     source = schema.source
     cached = Path(platformdirs.user_cache_dir("cipherscore")) / (source.path or schema.name)
-    if cached.is_file():
-        check_sha256(cached, source.sha256)
-        return _file(cached, schema, "cache")
+    try:
+        if cached.is_file():
+            check_sha256(cached, source.sha256)
+            return _file(cached, schema, "cache")
+    except (OSError, DataError) as error:
+        report(f"the cached table is not used: {error}")
     try:
         report(f"downloading {source.url}")
         with atomic_path(cached) as temporary:
             _download(source.url, temporary)
             check_sha256(temporary, source.sha256)
-    except (OSError, DataError) as error:
-        report(f"no download: {getattr(error, 'reason', None) or error}")
+    except (OSError, ValueError, http.client.HTTPException, DataError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        report(f"no download: {reason}")
         return None
     return _file(cached, schema, "download")
 

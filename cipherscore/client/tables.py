@@ -14,6 +14,8 @@ from cipherscore.errors import DataError, RecordError, shorten
 from cipherscore.schema import Field, Target
 
 _UNMATCHED = -1
+_NUMBER_PATTERN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+"""The texts that `cipherscore.field.number_of` takes for numbers."""
 
 
 def encode_batch(batch: pa.RecordBatch | pa.Table, codec: RecordCodec) -> dict[str, TokenColumn]:
@@ -44,21 +46,14 @@ def level_indices(column: pa.Array, field: Field) -> np.ndarray:
     """Return int16 [rows]: the position of each value's level in ``field.levels``.
 
     Raises:
-        RecordError: A value is not allowed.
+        RecordError: A value is not allowed; the first such row.
     """
-    if pa.types.is_dictionary(column.type):
-        per_value = level_indices(column.dictionary, field) if len(column.dictionary) else None
-        positions = column.indices
-        if per_value is not None and not positions.null_count:
-            return np.asarray(per_value[positions.to_numpy(zero_copy_only=False)], np.int16)
-        column = column.cast(column.type.value_type)
-    fast = _match_categories if field.kind == "categorical" else _match_bins
-    found = fast(column, field)
-    if field.missing == "level" and (found == _UNMATCHED).any():
-        found[(found == _UNMATCHED) & _absent(column, field)] = len(field.levels) - 1
+    found = _match(column, field)
     rows = np.flatnonzero(found == _UNMATCHED)
     if len(rows):
-        _match_slowly(column, field, rows, found)
+        row = int(rows[0])
+        field.level_of(column[row].as_py(), row)
+        raise RecordError(field.name, column[row].as_py(), field.allowed, row)
     return found
 
 
@@ -70,9 +65,8 @@ def labels(batch: pa.RecordBatch | pa.Table, target: Target) -> np.ndarray:
         RecordError: A value is neither.
     """
     column = column_of(batch, target.name)
-    if not pa.types.is_string(column.type):
-        column = column.cast(pa.string())
-    found = _index_in(pc.utf8_trim_whitespace(column), [target.good, target.bad])
+    codes = Field(target.name, "categorical", categories={target.good: "", target.bad: ""})
+    found = _match(column, codes)
     rows = np.flatnonzero(found == _UNMATCHED)
     if len(rows):
         allowed = f"{target.good} (good) or {target.bad} (bad)"
@@ -82,18 +76,48 @@ def labels(batch: pa.RecordBatch | pa.Table, target: Target) -> np.ndarray:
 
 def numbers(column: pa.Array, field: Field) -> np.ndarray:
     """Return float64 [rows] of a numeric field, NaN where absent or not a number."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        try:
-            column = pc.cast(column, pa.float64())
-        except pa.ArrowInvalid:
-            column = pc.utf8_trim_whitespace(column)
-            absent = pc.is_in(column, value_set=pa.array(sorted(field.absent_texts), column.type))
-            numeric = pc.match_substring_regex(column, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-            usable = pc.and_(numeric, pc.invert(absent))
-            column = pc.cast(pc.if_else(usable, column, None), pa.float64())
-    elif not pa.types.is_floating(column.type) and not pa.types.is_integer(column.type):
+    column = _as_string(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type):
+        values = _parsed(column)
+    elif _is_numeric(column.type):
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    else:
         return np.full(len(column), np.nan)
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    values = np.array(values, np.float64)
+    if field.absent_numbers:
+        values[np.isin(values, list(field.absent_numbers))] = np.nan
+    return values
+
+
+def _match(column: pa.Array, field: Field) -> np.ndarray:
+    """Return int16 [rows]: positions as of `level_indices`, `_UNMATCHED` where not allowed."""
+    if pa.types.is_dictionary(column.type):
+        if len(column.dictionary) <= len(column) and not column.indices.null_count:
+            per_value = _match(column.dictionary, field)
+            return np.asarray(per_value[column.indices.to_numpy(zero_copy_only=False)], np.int16)
+        column = column.cast(column.type.value_type)
+    column = _as_string(column)
+    fast = _match_categories if field.kind == "categorical" else _match_bins
+    found = fast(column, field)
+    if field.missing == "level" and (found == _UNMATCHED).any():
+        found[(found == _UNMATCHED) & _absent(column, field)] = len(field.levels) - 1
+    rows = np.flatnonzero(found == _UNMATCHED)
+    if len(rows):
+        _match_slowly(column, field, rows, found)
+    return found
+
+
+def _parsed(column: pa.Array) -> np.ndarray:
+    """Return float64 [rows] of texts, NaN where a text is no number."""
+    try:
+        column = pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:
+        column = pc.utf8_trim_whitespace(column)
+        numeric = pc.match_substring_regex(column, _NUMBER_PATTERN)
+        column = pc.cast(pc.if_else(numeric, column, None), pa.float64())
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _match_bins(column: pa.Array, field: Field) -> np.ndarray:
@@ -107,18 +131,21 @@ def _match_bins(column: pa.Array, field: Field) -> np.ndarray:
 
 
 def _match_categories(column: pa.Array, field: Field) -> np.ndarray:
-    if not pa.types.is_string(column.type):
-        if pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
-            return np.full(len(column), _UNMATCHED, np.int16)
+    """Match texts and whole numbers; other types are left to `_match_slowly`."""
+    if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
-    found = _index_in(column, list(field.categories))
-    if (found == _UNMATCHED).any():
-        found = _index_in(pc.utf8_trim_whitespace(column), list(field.categories))
+    elif not pa.types.is_string(column.type):
+        return np.full(len(column), _UNMATCHED, np.int16)
+    codes = list(field.categories)
+    found = _index_in(column, codes)
+    rows = found == _UNMATCHED
+    if rows.any():
+        found[rows] = _index_in(pc.utf8_trim_whitespace(column), codes)[rows]
     return found
 
 
 def _absent(column: pa.Array, field: Field) -> np.ndarray:
-    """Return bool [rows]: the value is null, NaN, or a text that means "absent"."""
+    """Return bool [rows]: the value is null, NaN, or a text or number that means "absent"."""
     if pa.types.is_string(column.type):
         texts = pa.array(sorted(field.absent_texts), column.type)
         absent = pc.is_in(pc.utf8_trim_whitespace(column), value_set=texts)
@@ -142,16 +169,34 @@ def _match_slowly(column: pa.Array, field: Field, rows: np.ndarray, found: np.nd
     for row, value in zip(rows, column.take(pa.array(rows)).to_pylist(), strict=True):
         key = (type(value), str(value))
         if key not in known:
-            known[key] = order[field.level_of(value, int(row))]
+            try:
+                known[key] = order[field.level_of(value, int(row))]
+            except RecordError:
+                known[key] = _UNMATCHED
         found[row] = known[key]
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _as_string(column: pa.Array) -> pa.Array:
+    """Return texts of any Arrow layout as ``string``, other columns as they are."""
+    kind = column.type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    return column
 
 
 def column_of(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     """Return one column in one piece, texts as ``string``.
 
     Raises:
-        DataError: The table has no such column.
+        DataError: The table has no such column, or two.
     """
+    if batch.schema.names.count(name) > 1:
+        raise DataError(f"the table has column {name!r} twice; rename or drop one")
     if name not in batch.schema.names:
         raise DataError(
             f"the table lacks column {name!r}; it has {shorten(', '.join(batch.schema.names))}"
@@ -159,4 +204,6 @@ def column_of(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     column = batch.column(name)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+    if isinstance(column, pa.ChunkedArray):  # no chunk, or more text than one array holds
+        column = pa.concat_arrays(column.chunks) if column.chunks else pa.array([], column.type)
+    return _as_string(column)

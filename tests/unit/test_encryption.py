@@ -138,7 +138,7 @@ def test_equal_values_of_two_fields_give_unequal_tokens():
 
 def test_unknown_level_field_and_unfitted_schema(capstone_schema, small_schema):
     cipher = FieldCipher(KEYS, capstone_schema)
-    with pytest.raises(RecordError, match="housing.*A151, A152, A153"):
+    with pytest.raises(RecordError, match=r"housing.*A151, A152, A153"):
         cipher.encrypt_deterministically("housing", "A999")
     with pytest.raises(SchemaError, match="no field 'house'"):
         cipher.encrypt_deterministically("house", "A151")

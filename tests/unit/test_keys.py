@@ -1,5 +1,6 @@
 """Keysets: wrapping, permissions, rotation, and files made to fail."""
 
+import io
 import json
 import os
 
@@ -69,7 +70,9 @@ def test_changed_files_are_refused(path, change, message):
         Keyset.unwrap(json.dumps(document).encode(), PASSPHRASE)
 
 
-@pytest.mark.parametrize("junk", [b"", b"[]", b"null", b"\xff\xfe", b'{"a": 1}', b"9" * 10_000_000])
+@pytest.mark.parametrize(
+    "junk", [b"", b"[]", b"null", b"\xff\xfe", b'{"a": 1}', b"9" * 10_000_000, b"[" * 100_000]
+)
 def test_junk_is_no_keyset(tmp_path, junk):
     file = tmp_path / "junk"
     file.write_bytes(junk)
@@ -133,7 +136,7 @@ def test_passphrase_sources(monkeypatch, tmp_path):
     os.close(writer)
     assert read_passphrase(descriptor=reader) == PASSPHRASE
     os.close(reader)
-    monkeypatch.setattr("sys.stdin", open(os.devnull))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(KeysetError, match="no default"):
         read_passphrase()
     with pytest.raises(KeysetError, match="file descriptor 999"):
