@@ -76,9 +76,11 @@ class CipherScore:
     def __init__(self) -> None:
         # Only workers come here.
         from serving.http_api import build_app  # noqa: PLC0415
+        from serving.parent import end_with_parent  # noqa: PLC0415
         from serving.status import Host  # noqa: PLC0415
         from serving.work import Workshop  # noqa: PLC0415
 
+        end_with_parent()
         plan = preflight.published() or preflight.plan_in_subprocess(settings)
         self._workshop = Workshop()
         self._host = Host(preflight.load_planned(plan, settings), settings)

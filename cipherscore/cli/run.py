@@ -53,7 +53,8 @@ def run(
     started = time.monotonic()
     # A closed terminal must not leave servers behind either.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     if again or not job.ready():
         job.make_models()
         out.print(f"models ready after {time.monotonic() - started:.0f} s")

@@ -337,10 +337,18 @@ def test_a_killed_worker_comes_back(
 ) -> None:
     killed = job.worker()
     os.kill(killed, signal.SIGKILL)
-    gone = wait_for(lambda: job.predict([CAPSTONE]).status_code == 503, 30, "the gateway notices")
-    back = wait_for(lambda: job.predict([CAPSTONE]).status_code == 200, 60, "it answers again")
+    wait_for(lambda: killed not in parents(), 10, "the worker is gone")
+    statuses = set()
+
+    def answers() -> bool:
+        # The gateway's client tries again for a while; a caller may see nothing but a slow answer.
+        statuses.add(job.predict([CAPSTONE]).status_code)
+        return 200 in statuses
+
+    seconds = wait_for(answers, 60, "the gateway answers again")
+    assert statuses <= {200, 503}
     assert job.worker() != killed
-    print(f"refused after {gone:.1f} s, back {back:.1f} s later")
+    print(f"answers again after {seconds:.1f} s")
     wait_for(lambda: httpx.get(f"{job.http}/readyz").status_code == 200, 30, "HTTP answers")
     with job.client() as client:
         assert client.score(applicants) == scores

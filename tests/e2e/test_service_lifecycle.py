@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from registry.store import Registry
 from serving.providers import missing_for_cuda
 from tests.support.models import KEY_ID, SIZES, register, tiny_models, vocabulary
+from tests.support.processes import descendants, parents, wait_for
 from tests.support.server import ROOT, bentoml, environment, free_port, serving
 from tests.support.transports import Grpc, Http, Refused, pb, refused
 
@@ -160,6 +162,20 @@ def test_drains_on_sigterm(home: Path, tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             client.stub.Score(pb.ScoreRequest(key_id=KEY_ID), timeout=2)
         assert refused(caught.value).status == "UNAVAILABLE"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_no_worker_outlives_its_parent(home: Path, tmp_path: Path) -> None:
+    with serving(home, tmp_path / "log", workers=2) as server:
+        workers = descendants(server.process.pid)
+        assert len(workers) >= 2
+        server.process.kill()
+        server.process.wait()
+        wait_for(lambda: not parents().keys() & set(workers), 30, "the workers end")
+    for address in (server.grpc, server.http):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", int(address.rpartition(":")[2])))
 
 
 def test_two_workers_share_the_port(home: Path, tmp_path: Path) -> None:
