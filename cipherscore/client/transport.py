@@ -126,8 +126,8 @@ class Transport:
             raise ConfigurationError("give either tls or insecure=True, not both")
         if self.tls is None and not self.insecure and not self.address.loopback:
             raise ConfigurationError(
-                f"{self.address.text} is another machine: give tls=Tls(...), or insecure=True to "
-                "send tokens in plain text"
+                f"{self.address.text} is another machine: give TLS settings (Tls, --tls-root) "
+                "or allow plain text (insecure=True, --insecure)"
             )
         if self.tls is not None:
             self.tls.credentials()  # so that a wrong file is reported now, not at the first call
