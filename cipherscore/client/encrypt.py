@@ -30,7 +30,7 @@ from cipherscore.files import atomic_path
 from cipherscore.schema import Schema
 
 FIT_ROWS = 200_000
-"""Bins are fitted on at most this many training rows, drawn evenly; it bounds memory."""
+"""Bins are fitted on at most this many training rows, evenly spaced; it bounds memory."""
 
 Progress = Callable[[int], None]
 """Told the number of rows done so far."""
@@ -58,7 +58,7 @@ def encrypt_table(
     """Encrypt ``table`` to the Parquet file ``out`` (see `cipherscore.dataset`).
 
     With a target, rows are split by ``seed``, and numeric fields without edges get bins fitted on
-    the training rows.  The table is read twice then; memory stays at one batch plus one byte a row
+    the training rows.  The table is read twice then; memory stays at one batch plus a few bytes a row
     and the fitting sample.
 
     Raises:
@@ -69,7 +69,7 @@ def encrypt_table(
     if labelled:
         label = _read_labels(table, schema)
         split = stratified_split(label, seed)
-        schema = _fit(table, schema, split, label, seed)
+        schema = _fit(table, schema, split, label)
     codec = RecordCodec(FieldCipher(keyset, schema))
     target = arrow_schema(schema.public(), codec.key_id, seed, labelled=labelled)
     rows = 0
@@ -156,26 +156,25 @@ def _read_labels(table: RawTable, schema: Schema) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _fit(
-    table: RawTable, schema: Schema, split: np.ndarray, label: np.ndarray, seed: int
-) -> Schema:
-    """Return ``schema`` with edges fitted on (a sample of) the training rows."""
+def _fit(table: RawTable, schema: Schema, split: np.ndarray, label: np.ndarray) -> Schema:
+    """Return ``schema`` with edges fitted on the training rows, every n-th of a large table."""
     unfitted = [f for f in schema.fields if not f.fitted]
     if not unfitted:
         return schema
-    train = np.flatnonzero(split == TRAIN)
-    if len(train) > FIT_ROWS:
-        generator = np.random.Generator(np.random.PCG64(seed))
-        train = np.sort(generator.choice(train, FIT_ROWS, replace=False))
+    step = -(-int(np.count_nonzero(split == TRAIN)) // FIT_ROWS)
     values: dict[str, list[np.ndarray]] = {f.name: [] for f in unfitted}
-    start = 0
+    classes = [np.empty(0, np.int8)]
+    start = passed = 0
     for batch in table.batches():
-        first, last = np.searchsorted(train, [start, start + len(batch)])
-        rows = pa.array(train[first:last] - start)
+        train = np.flatnonzero(split[start : start + len(batch)] == TRAIN)
+        chosen = train[-passed % step :: step]
         for f in unfitted:
-            values[f.name].append(numbers(column_of(batch, f.name).take(rows), f))
+            values[f.name].append(numbers(column_of(batch, f.name).take(pa.array(chosen)), f))
+        classes.append(label[start + chosen])
         start += len(batch)
-    edges = {f.name: fit_edges(f, np.concatenate(values[f.name]), label[train]) for f in unfitted}
+        passed += len(train)
+    known = np.concatenate(classes)
+    edges = {f.name: fit_edges(f, np.concatenate(values[f.name]), known) for f in unfitted}
     return schema.with_edges(edges)
 
 

@@ -25,7 +25,7 @@ DATA_VARIABLE = "CIPHERSCORE_DATA"
 DOWNLOAD_TIMEOUT = 10.0
 """Seconds to wait for the server of a data set, per connection or read."""
 MAX_DOWNLOAD = 1 << 30
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 PARQUET_ROWS = 1 << 17
 PARQUET_ENDINGS = (".parquet", ".pq")
 

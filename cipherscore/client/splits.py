@@ -26,15 +26,17 @@ def stratified_split(label: np.ndarray, seed: int) -> np.ndarray:
     generator = np.random.Generator(np.random.PCG64(seed))
     split = np.full(len(label), TRAIN, np.int8)
     for value, name in ((0, "good"), (1, "bad")):
-        rows = np.flatnonzero(label == value)
-        if len(rows) < MIN_ROWS_PER_CLASS:
+        rows = int(np.count_nonzero(label == value))
+        if rows < MIN_ROWS_PER_CLASS:
             raise DataError(
-                f"the table has {len(rows)} rows of {name} credit; at least {MIN_ROWS_PER_CLASS} "
+                f"the table has {rows} rows of {name} credit; at least {MIN_ROWS_PER_CLASS} "
                 "of each class are needed to train, validate and test"
             )
-        shuffled = generator.permutation(rows)
-        tests = round(FRACTIONS[TEST] * len(rows))
-        validations = round(FRACTIONS[VALIDATION] * len(rows))
-        split[shuffled[:tests]] = TEST
-        split[shuffled[tests : tests + validations]] = VALIDATION
+        # Parts are shuffled, not row numbers: one byte a row, which counts with 100 million rows.
+        parts = np.full(rows, TRAIN, np.int8)
+        tests = round(FRACTIONS[TEST] * rows)
+        parts[:tests] = TEST
+        parts[tests : tests + round(FRACTIONS[VALIDATION] * rows)] = VALIDATION
+        generator.shuffle(parts)
+        split[label == value] = parts
     return split
