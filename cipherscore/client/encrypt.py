@@ -58,8 +58,8 @@ def encrypt_table(
     """Encrypt ``table`` to the Parquet file ``out`` (see `cipherscore.dataset`).
 
     With a target, rows are split by ``seed``, and numeric fields without edges get bins fitted on
-    the training rows.  The table is read twice then; memory stays at one batch plus a few bytes a row
-    and the fitting sample.
+    the training rows.  The table is read up to three times then; memory stays at some batches, a
+    few bytes a row, and the fitting sample.
 
     Raises:
         DataError, RecordError: The table does not fit the schema; ``out`` is left as it was.
