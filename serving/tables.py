@@ -82,7 +82,8 @@ class ProtoTable:
                 f"of {width} byte each make {self.rows * width}",
                 field=name,
             )
-        indices = np.frombuffer(column.indices, dtype=np.uint8 if width == 1 else np.dtype("<u2"))
+        kind = np.dtype(np.uint8 if width == 1 else "<u2")
+        indices: np.ndarray = np.frombuffer(column.indices, dtype=kind)
         top = int(indices.max())
         if top >= size:
             raise InvalidRequest(

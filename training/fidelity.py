@@ -111,7 +111,7 @@ def tstr_auc(
     figures = []
     for start in range(0, total - step + 1, step):
         part = synthetic.take(slice(start, start + step))
-        if part.label.min() == part.label.max():
+        if np.min(part.label) == np.max(part.label):
             figures.append(0.5)
             continue
         model = LogisticRegression(max_iter=500)
