@@ -19,7 +19,7 @@ from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
 from cipherscore.errors import CipherScoreError
-from serving import preflight, selection
+from serving import parent, preflight, selection
 from serving.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -76,11 +76,10 @@ class CipherScore:
     def __init__(self) -> None:
         # Only workers come here.
         from serving.http_api import build_app  # noqa: PLC0415
-        from serving.parent import end_with_parent  # noqa: PLC0415
         from serving.status import Host  # noqa: PLC0415
         from serving.work import Workshop  # noqa: PLC0415
 
-        end_with_parent()
+        parent.end_with_parent()
         plan = preflight.published() or preflight.plan_in_subprocess(settings)
         self._workshop = Workshop()
         self._host = Host(preflight.load_planned(plan, settings), settings)
@@ -101,6 +100,7 @@ class CipherScore:
         except CipherScoreError as error:
             raise BentoMLException(str(error)) from error
         preflight.publish(plan)
+        parent.announce()
         logger.info("models run on %s: %s", plan.provider.name, plan.provider.reason)
         for model in plan.models:
             logger.info("serving %s", model.tag)
