@@ -63,7 +63,9 @@ class Hunt:
 
     Args:
         exact: Description to bytes that are long and peculiar enough to be found nowhere by chance.
-        levels: Short plaintexts; found only as a whole: a Python object, a quoted text, a word.
+        levels: Short plaintexts; found only as a whole: a Python object in memory; a quoted text or
+            a word in files.  Five quoted bytes can stand in 200 MB of memory by chance; there a
+            field's name is sought with them (`record_forms`).
     """
 
     def __init__(self, exact: Mapping[str, bytes], levels: Iterable[str] = ()) -> None:
@@ -75,7 +77,8 @@ class Hunt:
             for level in self.levels
             for quote in "\"'"
         }
-        self._anywhere = Finder(self.exact | quoted)
+        self._anywhere = Finder(self.exact)
+        self._in_files = Finder(self.exact | quoted)
         self._ended = Finder({level: text + b"\0" for level, text in self.levels.items()})
         any_level = b"|".join(re.escape(text) for text in self.levels.values())
         self._word = re.compile(b"(?<![%b])(?:%b)(?![%b])" % (_WORD, any_level, _WORD))
@@ -90,7 +93,7 @@ class Hunt:
 
     def in_text(self, content: bytes) -> Counter[str]:
         """Return what is found in text, where a level also counts as a bare word."""
-        found = Counter(name for name, _ in self._anywhere.find(content))
+        found = Counter(name for name, _ in self._in_files.find(content))
         if self.levels:
             found.update(f"word {m.group().decode()}" for m in self._word.finditer(content))
         return found
@@ -100,7 +103,7 @@ class Hunt:
         found: Counter[str] = Counter()
         for part in parts(path):
             if b"\0" in part:
-                found.update(name for name, _ in self._anywhere.find(part))
+                found.update(name for name, _ in self._in_files.find(part))
             else:
                 found += self.in_text(part)
         return found
@@ -171,6 +174,9 @@ def record_forms(record: Mapping[str, Any]) -> dict[str, bytes]:
         for i in range(len(texts) - 2)
     }
     for name, value in record.items():
+        for gap in ("", " "):
+            pair = f'"{name}":{gap}{json.dumps(value)}'
+            found[f"JSON {pair}"] = pair.encode()
         if isinstance(value, float):
             found[f"{name} as text"] = repr(value).encode()
             found[f"{name} as double"] = struct.pack("<d", value)
