@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from io import RawIOBase
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -66,13 +67,9 @@ def memory(pid: int) -> Iterator[bytes]:
                 continue
             tail = b""
             for place in range(start, end, CHUNK):
-                stream.seek(place)
-                try:
-                    content = stream.read(min(CHUNK, end - place))
-                except OSError:
-                    if place == start or not _still_there(pid, start, place):
-                        break  # given back while this was read
-                    raise
+                content = _read(stream, pid, start, place, min(CHUNK, end - place))
+                if content is None:
+                    break  # given back while this was read
                 if content.strip(b"\0"):
                     yield tail + content
                 tail = content[-OVERLAP:]
@@ -96,6 +93,21 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _read(stream: RawIOBase, pid: int, start: int, place: int, size: int) -> bytes | None:
+    """Read a piece of a region, again where a heap shrank and grew meanwhile; None if it is gone."""
+    for last in (False,) * 20 + (True,):
+        stream.seek(place)
+        try:
+            return stream.read(size)
+        except OSError:
+            if place == start or not _still_there(pid, start, place):
+                return None
+            if last:
+                raise
+            time.sleep(0.05)
+    return None
 
 
 def _still_there(pid: int, start: int, place: int) -> bool:
