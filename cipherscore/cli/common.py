@@ -114,10 +114,11 @@ def progress_bar(text: str) -> Iterator[Update]:
         def update(done: int, total: int, figures: Mapping[str, float]) -> None:
             nonlocal tenth
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            bar.update(task, completed=done, total=total, figures=shown)
+            bar.update(task, completed=done, total=total or None, figures=shown)
             now = 10 * done // total if total else 0
             if not err.is_terminal and now != tenth:
                 tenth = now
-                err.print(f"{text} {done}/{total}  {shown}", style="dim")
+                place = f"{done}/{total}" if total else f"{done}"
+                err.print(f"{text} {place}  {shown}", style="dim")
 
         yield update
