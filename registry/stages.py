@@ -1,13 +1,15 @@
-"""Stages: which version of a model is in production, and which one was before.
+"""Stages: which version of a model is in production, tried beside it, and which ones were before.
 
-Each model name has one small file that is replaced as a whole, so promote and rollback are one
-rename: a process killed at any moment leaves the old state or the new one.  BentoML's labels are
-not used for this; they are written in place and one version at a time.
+Each model name has one small file that is replaced as a whole, so every change is one rename: a
+process killed at any moment leaves the old state or the new one.  BentoML's labels are not used
+for this; they are written in place and one version at a time.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -20,15 +22,26 @@ from cipherscore.errors import IntegrityError
 from registry.names import is_version
 
 _FORMAT = "cipherscore-stages"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_READABLE = (1, 2)
+"""Version 1 knew no canary and no shadow."""
 CHANGES_KEPT = 200
 """How many past changes a stage file keeps."""
+_WHOLE = 100
+_CLOCK_TICK = 100_000_000
+"""Nanoseconds; longer than the tick of any file system clock that is common."""
 
 
 class Stage(str, Enum):
-    """Where a version stands."""
+    """Where a version stands.
+
+    A canary answers a share of the requests, a shadow gets a copy of them and its answers are only
+    compared.
+    """
 
     CANDIDATE = "candidate"
+    SHADOW = "shadow"
+    CANARY = "canary"
     PRODUCTION = "production"
     ARCHIVED = "archived"
 
@@ -38,17 +51,29 @@ class Stage(str, Enum):
 
 @dataclass(frozen=True)
 class Change:
-    """One past change: UTC time (ISO 8601), "promote", "rollback" or "remove", and versions."""
+    """One past change.
+
+    Attributes:
+        at: UTC time (ISO 8601).
+        action: "promote", "rollback", "remove", "canary", "shadow", "unstage-canary" or
+            "unstage-shadow".
+        version: Version it was about.
+        replaced: Version that stood there before, if any.
+        percent: Share of the requests a canary got.
+    """
 
     at: str
     action: str
     version: str
     replaced: str | None
+    percent: float | None = None
 
     @classmethod
-    def now(cls, action: str, version: str, replaced: str | None) -> Change:
+    def now(
+        cls, action: str, version: str, replaced: str | None, percent: float | None = None
+    ) -> Change:
         """Return a change that happens now."""
-        return cls(datetime.now(timezone.utc).isoformat(), action, version, replaced)
+        return cls(datetime.now(timezone.utc).isoformat(), action, version, replaced, percent)
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,10 @@ class Stages:
         digests: Version to its digest at registration.
         changes: Past changes, the most recent last.
         removing: Version whose folder is about to be removed.  If it is gone, it was removed.
+        canary: Version that gets a share of the requests, if any.  Like the shadow it may also be
+            among the previous or the retired ones, which is what it is again afterwards.
+        percent: That share, above 0 and at most 100; None without a canary.
+        shadow: Version that gets a copy of the requests, if any.
     """
 
     production: str | None = None
@@ -71,11 +100,18 @@ class Stages:
     digests: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     removing: str | None = None
+    canary: str | None = None
+    percent: float | None = None
+    shadow: str | None = None
 
     def stage_of(self, version: str) -> Stage:
         """Return the stage of ``version``."""
         if version == self.production:
             return Stage.PRODUCTION
+        if version == self.canary:
+            return Stage.CANARY
+        if version == self.shadow:
+            return Stage.SHADOW
         if version in self.previous or version in self.retired:
             return Stage.ARCHIVED
         return Stage.CANDIDATE
@@ -90,7 +126,7 @@ class Stages:
         if self.production is not None:
             previous.append(self.production)
         return replace(
-            self,
+            self._freed(version),
             production=version,
             previous=tuple(previous),
             retired=tuple(r for r in self.retired if r != version),
@@ -102,19 +138,48 @@ class Stages:
         *previous, version = self.previous
         retired = () if self.production is None else (self.production,)
         return replace(
-            self,
+            self._freed(version),
             production=version,
             previous=tuple(previous),
             retired=self.retired + retired,
             changes=self._with_change(Change.now("rollback", version, self.production)),
         )
 
+    def with_canary(self, version: str, percent: float) -> Stages:
+        """Return the state with ``version``, not in production, as canary."""
+        return replace(
+            self._freed(version),
+            canary=version,
+            percent=percent,
+            changes=self._with_change(Change.now("canary", version, self.canary, percent)),
+        )
+
+    def with_shadow(self, version: str) -> Stages:
+        """Return the state with ``version``, not in production, as shadow."""
+        return replace(
+            self._freed(version),
+            shadow=version,
+            changes=self._with_change(Change.now("shadow", version, self.shadow)),
+        )
+
+    def unstaged(self, version: str) -> Stages:
+        """Return the state after ``version``, the canary or the shadow, has stopped being it."""
+        action = f"unstage-{self.stage_of(version)}"
+        freed = self._freed(version)
+        return replace(freed, changes=self._with_change(Change.now(action, version, None)))
+
+    def _freed(self, version: str) -> Stages:
+        """Return the state with ``version`` neither canary nor shadow."""
+        if version == self.canary:
+            return replace(self, canary=None, percent=None)
+        return replace(self, shadow=None) if version == self.shadow else self
+
     def marked(self, version: str | None) -> Stages:
         """Return the state with ``version`` about to be removed, or with none."""
         return replace(self, removing=version)
 
     def without(self, version: str) -> Stages:
-        """Return the state after ``version``, not in production, was removed."""
+        """Return the state after ``version``, which was not in use, was removed."""
         return replace(
             self,
             removing=None,
@@ -141,7 +206,7 @@ class Stages:
         Raises:
             ValueError, KeyError, TypeError: It is no valid state.
         """
-        if (content["format"], content["format_version"]) != (_FORMAT, _FORMAT_VERSION):
+        if content["format"] != _FORMAT or content["format_version"] not in _READABLE:
             raise ValueError("unknown format")
         found = cls(
             content["production"],
@@ -150,13 +215,29 @@ class Stages:
             {str(version): str(digest) for version, digest in content["digests"].items()},
             tuple(Change(**change) for change in content["changes"]),
             content["removing"],
+            content.get("canary"),
+            content.get("percent"),
+            content.get("shadow"),
         )
-        staged = [*found.previous, *found.retired]
-        if found.production is not None:
-            staged.append(found.production)
-        if len(set(staged)) != len(staged) or not all(is_version(v) for v in staged):
-            raise ValueError("a version stands in two stages, or is none")
+        found._check()
         return found
+
+    def _check(self) -> None:
+        live = [v for v in (self.production, self.canary, self.shadow) if v is not None]
+        ended = [*self.previous, *self.retired]
+        staged = [*live, *ended]
+        twice = len(set(live)) != len(live) or len({*ended, self.production}) != len(ended) + 1
+        if twice or not all(is_version(version) for version in staged):
+            raise ValueError("a version stands in two stages, or is none")
+        if (self.canary is None) != (self.percent is None):
+            raise ValueError("a canary has a share, and nothing else")
+        if self.percent is not None and not is_percent(self.percent):
+            raise ValueError("a canary's share is no percentage")
+
+
+def is_percent(share: float) -> bool:
+    """Return whether ``share`` is a share of the requests that a canary can have."""
+    return math.isfinite(share) and 0 < share <= _WHOLE
 
 
 class StageFile:
@@ -164,6 +245,21 @@ class StageFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return what changes whenever the file is replaced; None without a file.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        stamp = (found.st_ino, found.st_ctime_ns, found.st_size)
+        # A file system's clock ticks slowly: the next change of a file this young may look alike.
+        now = time.time_ns()
+        return (*stamp, now) if now - found.st_ctime_ns < _CLOCK_TICK else stamp
 
     def load(self) -> Stages:
         """Return the state; a model never staged has the empty one.

@@ -6,7 +6,7 @@ Below BentoML's home::
         model.onnx  vocabulary.json  schema.json  metrics.json  lineage.json
         manifest.json              hashes of all of it
         model.yaml                 BentoML's own description
-    cipherscore/stages/<name>.json which version is in production, and which were before
+    cipherscore/stages/<name>.json which version is in production, beside it, and which were before
     cipherscore/locks/<name>.lock  held by the one process that changes the model
     cipherscore/work/              versions being written or removed; never visible as versions
 
@@ -19,104 +19,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cipherscore.errors import IntegrityError, RegistryError, VersionNotFound
+from cipherscore.errors import RegistryError, VersionNotFound
 from registry import bento, building, locking, names
-from registry.stages import Change, StageFile, Stages
+from registry.reader import Reader
+from registry.stages import Stage, StageFile, Stages, is_percent
 from registry.version import Version, VersionRecord
 
 
-class Registry:
-    """Models by name, each with immutable versions of which at most one is in production.
-
-    Args:
-        home: BentoML's home; default ``BENTOML_HOME``, else ``~/bentoml``.
+class Registry(Reader):
+    """A registry that can also be changed.
 
     Every method that changes something is atomic (a process killed at any moment leaves the state
     before or the state after) and safe with several writers.  When the disk is full or the home
     cannot be written, it raises `RegistryError` and leaves the state before.
     """
-
-    def __init__(self, home: Path | None = None) -> None:
-        self.home = bento.default_home() if home is None else Path(home)
-        self._models = bento.models_folder(self.home)
-        self._own = self.home / "cipherscore"
-
-    # ---- reading
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all models with a version, sorted."""
-        if not self._models.is_dir():
-            return ()
-        found = (path.name for path in self._models.iterdir())
-        return tuple(
-            sorted(name for name in found if names.is_name(name) and self._version_ids(name))
-        )
-
-    def versions(self, name: str) -> tuple[Version, ...]:
-        """Return all versions of a model, the oldest first; none for an unknown name.
-
-        Raises:
-            RegistryError: ``name`` is no model name.
-            IntegrityError: The model's stage file is damaged.
-        """
-        stages = self._state(names.check_name(name))
-        return tuple(self._version(name, v, stages) for v in self._version_ids(name))
-
-    def get(self, tag: str) -> Version:
-        """Return the version ``name:version``, ``name:latest``, or for ``name`` the production one.
-
-        Raises:
-            VersionNotFound: There is no such version.
-            RegistryError: ``tag`` is no tag.
-            IntegrityError: The model's stage file is damaged, or names a version that is gone.
-        """
-        name, version = names.split_tag(tag)
-        if version is None:
-            return self.production(name)
-        return self._find(name, version, self._state(name))
-
-    def production(self, name: str) -> Version:
-        """Return the version in production.
-
-        Raises:
-            VersionNotFound: None is.
-            IntegrityError: The stage file is damaged, or names a version that is gone.
-        """
-        stages = self._state(names.check_name(name))
-        while True:
-            if stages.production is None:
-                raise VersionNotFound(f"no version of {name!r} is in production; promote one")
-            try:
-                return self._existing(name, stages.production, stages)
-            except IntegrityError:
-                # Between the two looks another version may have been promoted and this one removed.
-                before, stages = stages, self._state(name)
-                if stages.production == before.production:
-                    raise
-
-    def previous(self, name: str) -> tuple[Version, ...]:
-        """Return the versions that were in production before, the most recent first.
-
-        The first is what `rollback` returns to.  A version deleted behind the registry's back is
-        left in: reading or verifying it raises `IntegrityError`.
-        """
-        stages = self._state(names.check_name(name))
-        return tuple(self._version(name, v, stages) for v in reversed(stages.previous))
-
-    def changes(self, name: str) -> tuple[Change, ...]:
-        """Return past promotions, rollbacks and removals, the oldest first."""
-        return self._state(names.check_name(name)).changes
-
-    def verify(self, tag: str) -> Version:
-        """Hash every file of a version again and return the version.
-
-        Raises:
-            IntegrityError: It is damaged.
-            VersionNotFound: There is no such version.
-        """
-        return self.get(tag).verify()
-
-    # ---- changing
 
     def register(
         self, name: str, files: Mapping[str, Path | bytes], record: VersionRecord
@@ -142,24 +58,57 @@ class Registry:
             record = building.start(folder, files, record)
             return self._publish(name, folder, record)
 
-    def promote(self, tag: str) -> Version:
-        """Verify a version and put it into production; the one there becomes archived.
+    def promote(
+        self, tag: str, stage: Stage = Stage.PRODUCTION, percent: float | None = None
+    ) -> Version:
+        """Verify a version and put it into production, or beside it as canary or shadow.
+
+        The version that was in production becomes archived; one that was canary or shadow becomes
+        what it was before.  A version promoted from canary or shadow is that no longer.
+
+        Args:
+            tag: ``name:version``.
+            stage: Production, canary or shadow.
+            percent: Share of the requests a canary gets, above 0 and at most 100.
 
         Raises:
-            IntegrityError: The version is damaged; production stays as it is.
+            IntegrityError: The version is damaged; the stages stay as they are.
             VersionNotFound: There is no such version.
-            RegistryError: ``tag`` names no version, or the change cannot be written.
+            RegistryError: ``tag`` names no version, the stage or share is none, nothing is in
+                production that a canary or shadow could stand beside, or the change cannot be
+                written.
         """
         name, version = names.full_tag(tag)
+        _check_share(stage, percent)
         self._check_known(name)
         with self._changing(name, f"cannot promote {tag}") as file:
             stages = self._state(name)
             chosen = self._find(name, version, stages).verify()
-            if stages.production != chosen.version:
-                stages = stages.pinned(chosen.version, chosen.digest)
-                stages = stages.promoted(chosen.version)
+            moved = _moved(stages, chosen, stage, percent)
+            if moved is not stages:
+                stages = moved.pinned(chosen.version, chosen.digest)
                 file.save(stages)
             return self._version(name, chosen.version, stages)
+
+    def unstage(self, name: str, stage: Stage) -> Version:
+        """End the canary or the shadow of a model; return the version it was.
+
+        Raises:
+            VersionNotFound: There is none.
+            RegistryError: ``stage`` is neither of the two, or the change cannot be written.
+        """
+        names.check_name(name)
+        if stage not in (Stage.CANARY, Stage.SHADOW):
+            raise RegistryError("only a canary or a shadow can be unstaged")
+        self._check_known(name)
+        with self._changing(name, f"cannot unstage the {stage} of {name!r}") as file:
+            stages = self._state(name)
+            version = stages.canary if stage is Stage.CANARY else stages.shadow
+            if version is None:
+                raise VersionNotFound(f"{name!r} has no {stage}")
+            stages = stages.unstaged(version)
+            file.save(stages)
+            return self._version(name, version, stages)
 
     def rollback(self, name: str) -> Version:
         """Verify the previous production version and put it back into production.
@@ -181,10 +130,11 @@ class Registry:
             return self._existing(name, stages.production or "", stages)
 
     def remove(self, tag: str) -> None:
-        """Delete a version that is not in production.
+        """Delete a version that is not in use.
 
         Raises:
-            RegistryError: It is in production, ``tag`` names no version, or it cannot be deleted.
+            RegistryError: It is in production, canary or shadow, ``tag`` names no version, or it
+                cannot be deleted.
             VersionNotFound: There is no such version.
         """
         name, version = names.full_tag(tag)
@@ -194,6 +144,11 @@ class Registry:
             gone = self._find(name, version, stages)
             if gone.version == stages.production:
                 raise RegistryError(f"{gone.tag} is in production; promote another version first")
+            if gone.stage in (Stage.CANARY, Stage.SHADOW):
+                raise RegistryError(
+                    f"{gone.tag} is the {gone.stage}; end that first with "
+                    f"`cipherscore models unstage {name} --stage {gone.stage}`"
+                )
             with locking.work_folder(self._own / "work") as work:
                 # The rename decides; the mark tells a later reader that it was meant.
                 file.save(stages.marked(gone.version))
@@ -247,53 +202,27 @@ class Registry:
         with locking.os_errors(failure), locking.exclusive(self._own / "locks" / f"{name}.lock"):
             yield self._stage_file(name)
 
-    def _state(self, name: str) -> Stages:
-        """Return the model's stages, with a removal that was cut short carried through."""
-        stages = self._stage_file(name).load()
-        if stages.removing is None:
-            return stages
-        if stages.removing in self._version_ids(name):
-            return stages.marked(None)
-        return stages.without(stages.removing)
 
-    def _stage_file(self, name: str) -> StageFile:
-        return StageFile(self._own / "stages" / f"{name}.json")
+def _check_share(stage: Stage, percent: float | None) -> None:
+    if stage not in (Stage.PRODUCTION, Stage.CANARY, Stage.SHADOW):
+        raise RegistryError(f"a version cannot be promoted to {stage}")
+    if stage is not Stage.CANARY:
+        if percent is not None:
+            raise RegistryError("only a canary has a share of the requests")
+    elif percent is None or not is_percent(percent):
+        raise RegistryError("a canary needs its share in percent, above 0 and at most 100")
 
-    def _version_ids(self, name: str) -> list[str]:
-        """Return the version ids of a model, the oldest first; other BentoML models are skipped."""
-        try:
-            found = (path.name for path in (self._models / name).iterdir())
-            return sorted(version for version in found if names.is_version(version))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
-    def _version(self, name: str, version: str, stages: Stages) -> Version:
-        return Version(
-            name,
-            version,
-            stages.stage_of(version),
-            self._models / name / version,
-            stages.digests.get(version),
-        )
-
-    def _find(self, name: str, version: str, stages: Stages) -> Version:
-        known = self._version_ids(name)
-        if version == names.LATEST and known:
-            version = known[-1]
-        if version not in known:
-            raise VersionNotFound(f"no version {name}:{version} in {self._models}")
-        return self._version(name, version, stages)
-
-    def _check_known(self, name: str) -> None:
-        """Refuse an unknown name before a lock file is made for it."""
-        if not self._version_ids(name):
-            raise VersionNotFound(f"no model {name!r} in {self._models}")
-
-    def _existing(self, name: str, version: str, stages: Stages) -> Version:
-        """Return a version the stage file names, which therefore must be there."""
-        if version not in self._version_ids(name):
-            raise IntegrityError(
-                f"{name}:{version} is gone from {self._models} although it was in production; "
-                "restore it, or promote another version"
-            )
-        return self._version(name, version, stages)
+def _moved(stages: Stages, chosen: Version, stage: Stage, percent: float | None) -> Stages:
+    """Return the state with ``chosen`` in ``stage``, or ``stages`` itself if it is there."""
+    version = chosen.version
+    if stage is Stage.PRODUCTION:
+        return stages if stages.production == version else stages.promoted(version)
+    if stages.production is None:
+        raise RegistryError(f"{chosen.tag} cannot be a {stage}: no version is in production")
+    if stages.production == version:
+        raise RegistryError(f"{chosen.tag} cannot be a {stage}: it is in production")
+    if percent is not None:
+        same = (stages.canary, stages.percent) == (version, percent)
+        return stages if same else stages.with_canary(version, float(percent))
+    return stages if stages.shadow == version else stages.with_shadow(version)

@@ -24,6 +24,8 @@ GENERATOR = "generator"
 KINDS = (CLASSIFIER, GENERATOR)
 
 MODEL = "model.onnx"
+MODEL_INT8 = "model.int8.onnx"
+"""The quantised variant; a version may lack it."""
 VOCABULARY = "vocabulary.json"
 SCHEMA = "schema.json"
 METRICS = "metrics.json"

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from registry import Registry
+from registry import Registry, Stage
 from registry.stages import Stages
 from tests.support import registry_samples as samples
 
@@ -48,7 +48,8 @@ def state(registry: Registry) -> tuple[object, ...]:
     """Versions and stages; versions registered by the operation itself count by number only."""
     stages: Stages = registry._state(samples.NAME)
     known = [v.version for v in registry.versions(samples.NAME)]
-    return len(known), known[:3], stages.production, stages.previous, stages.retired
+    beside = stages.canary, stages.percent, stages.shadow
+    return len(known), known[:3], stages.production, stages.previous, stages.retired, beside
 
 
 def sweep(prepared: Path, operation: Callable[[Registry], object]) -> int:
@@ -89,7 +90,11 @@ def main() -> None:
             "rollback": sweep(registry.home, lambda r: r.rollback(samples.NAME)),
             "remove": sweep(registry.home, lambda r: r.remove(first.tag)),
             "register": sweep(registry.home, samples.register),
+            "canary": sweep(registry.home, lambda r: r.promote(third.tag, Stage.CANARY, percent=5)),
         }
+        registry.promote(third.tag, Stage.SHADOW)
+        kills["promote shadow"] = sweep(registry.home, lambda r: r.promote(third.tag))
+        kills["unstage"] = sweep(registry.home, lambda r: r.unstage(samples.NAME, Stage.SHADOW))
         print(sum(kills.values()), "kills:", kills)
 
 

@@ -74,7 +74,13 @@ def check(registry: Registry, name: str = NAME) -> None:
     if stages.exists() and json.loads(stages.read_text())["production"] is not None:
         assert [registry.production(name).tag] == production
     for previous in registry.previous(name):
-        assert previous.verify().stage.value == "archived"
+        assert previous.verify().stage.value in ("archived", "canary", "shadow")
+    staged = registry.staged(name)
+    found = (staged.production, staged.canary, staged.shadow)
+    for version, stage in zip(found, ("production", "canary", "shadow"), strict=True):
+        expected = [] if version is None else [version]
+        assert [v for v in versions if v.stage.value == stage] == expected
+    assert (staged.canary is None) == (staged.percent == 0)
 
 
 def leftovers(home: Path) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,132 @@ def test_promoting_the_production_version_changes_nothing(registry: Registry) ->
     state = (registry.home / "cipherscore/stages" / f"{NAME}.json").read_bytes()
     assert registry.promote(version.tag).stage is Stage.PRODUCTION
     assert (registry.home / "cipherscore/stages" / f"{NAME}.json").read_bytes() == state
+
+
+def test_a_canary_and_a_shadow_stand_beside_production(registry: Registry) -> None:
+    first, second, third = [register(registry) for _ in range(3)]
+    registry.promote(first.tag)
+    assert registry.promote(second.tag, Stage.CANARY, 10).stage is Stage.CANARY
+    assert registry.promote(third.tag, Stage.SHADOW).stage is Stage.SHADOW
+    staged = registry.staged(NAME)
+    assert (staged.production, staged.canary, staged.shadow) == registry.versions(NAME)
+    assert staged.percent == 10
+    assert registry.production(NAME).tag == first.tag
+    # A version is in one stage: the shadow that becomes the canary is the shadow no longer.
+    registry.promote(third.tag, Stage.CANARY, 2.5)
+    staged = registry.staged(NAME)
+    assert (staged.canary, staged.percent, staged.shadow) == (registry.get(third.tag), 2.5, None)
+    assert registry.get(second.tag).stage is Stage.CANDIDATE
+    registry.promote(third.tag)
+    staged = registry.staged(NAME)
+    assert (staged.production, staged.canary) == (registry.get(third.tag), None)
+    registry.promote(first.tag, Stage.CANARY, 50)
+    assert registry.rollback(NAME).tag == first.tag
+    assert registry.staged(NAME).canary is None
+    assert [(c.action, c.percent) for c in registry.changes(NAME)] == [
+        ("promote", None),
+        ("canary", 10),
+        ("shadow", None),
+        ("canary", 2.5),
+        ("promote", None),
+        ("canary", 50),
+        ("rollback", None),
+    ]
+
+
+def test_unstage(registry: Registry) -> None:
+    first, second = register(registry), register(registry)
+    registry.promote(first.tag)
+    for stage, percent in ((Stage.CANARY, 1), (Stage.SHADOW, None)):
+        with pytest.raises(VersionNotFound, match=f"no {stage}"):
+            registry.unstage(NAME, stage)
+        registry.promote(second.tag, stage, percent)
+        with pytest.raises(RegistryError, match=f"unstage {NAME} --stage {stage}"):
+            registry.remove(second.tag)
+        assert registry.unstage(NAME, stage).stage is Stage.CANDIDATE
+        assert registry.changes(NAME)[-1].action == f"unstage-{stage}"
+    with pytest.raises(RegistryError, match="only a canary or a shadow"):
+        registry.unstage(NAME, Stage.PRODUCTION)
+    registry.remove(second.tag)
+
+
+@pytest.mark.parametrize(
+    ("stage", "percent"),
+    [
+        *[(Stage.CANARY, p) for p in (None, 0, -1, 100.1, float("nan"), float("inf"))],
+        (Stage.PRODUCTION, 10),
+        (Stage.SHADOW, 10),
+        (Stage.CANDIDATE, None),
+        (Stage.ARCHIVED, None),
+    ],
+)
+def test_stages_and_shares_that_are_none(
+    registry: Registry, stage: Stage, percent: float | None
+) -> None:
+    first, second = register(registry), register(registry)
+    registry.promote(first.tag)
+    with pytest.raises(RegistryError):
+        registry.promote(second.tag, stage, percent)
+    assert len(registry.changes(NAME)) == 1
+
+
+def test_a_stage_file_of_the_first_format_is_read_and_kept(registry: Registry) -> None:
+    first, second = register(registry), register(registry)
+    registry.promote(first.tag)
+    path = registry.home / "cipherscore/stages" / f"{NAME}.json"
+    content = json.loads(path.read_text())
+    content["format_version"] = 1
+    for key in ("canary", "percent", "shadow"):
+        del content[key]
+    del content["changes"][0]["percent"]
+    path.write_text(json.dumps(content))
+    assert registry.production(NAME).tag == first.tag
+    assert registry.staged(NAME).canary is registry.staged(NAME).shadow is None
+    registry.promote(second.tag, Stage.CANARY, 10)
+    assert [c.action for c in registry.changes(NAME)] == ["promote", "canary"]
+    samples.check(registry)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"canary": "{first}", "percent": 10},
+        {"shadow": "{first}"},
+        {"canary": "{second}", "percent": 10, "shadow": "{second}"},
+        {"canary": "{second}"},
+        {"percent": 10},
+        {"canary": "{second}", "percent": 0},
+        {"canary": "{second}", "percent": "10"},
+        {"canary": "../x", "percent": 10},
+        {"shadow": "x"},
+        {"format_version": 3},
+    ],
+)
+def test_a_stage_file_that_contradicts_itself_is_damaged(
+    registry: Registry, change: dict[str, object]
+) -> None:
+    first, second = register(registry), register(registry)
+    registry.promote(first.tag)
+    path = registry.home / "cipherscore/stages" / f"{NAME}.json"
+    ids = {"first": first.version, "second": second.version}
+    filled = {k: v.format(**ids) if isinstance(v, str) else v for k, v in change.items()}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **filled}))
+    with pytest.raises(IntegrityError):
+        registry.staged(NAME)
+
+
+def test_the_stamp_tells_every_change(registry: Registry) -> None:
+    assert registry.stamp(NAME) is None
+    first, second = register(registry), register(registry)
+    seen = [registry.stamp(NAME)]
+    for number in range(20):
+        registry.promote((first, second)[number % 2].tag)
+        assert registry.stamp(NAME) not in seen
+        seen.append(registry.stamp(NAME))
+    path = registry.home / "cipherscore/stages" / f"{NAME}.json"
+    while time.time_ns() - path.stat().st_ctime_ns < 200_000_000:
+        time.sleep(0.02)
+    assert registry.stamp(NAME) == registry.stamp(NAME)
 
 
 def test_promote_needs_a_version(registry: Registry) -> None:
