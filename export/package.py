@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cipherscore.dataset import TokenDataset
 from cipherscore.errors import ExportError
 from export.onnx_file import MODEL_FILE
 from export.parity import ParityReport
 from registry.store import Registry
-from registry.version import MODEL, SCHEMA, VOCABULARY, Version, VersionRecord
+from registry.version import MODEL, MODEL_INT8, SCHEMA, VOCABULARY, Version, VersionRecord
 from training.runs import VOCABULARY_FILE, Run
 
-Report = Callable[[ParityReport], None]
+if TYPE_CHECKING:
+    from export.int8 import Quantised
+
+Report = Callable[[ParityReport, "Quantised | None"], None]
 
 
 def package_run(
@@ -23,7 +28,7 @@ def package_run(
     registry: Registry,
     *,
     parent: str | None = None,
-    report: Report = lambda _: None,
+    report: Report = lambda *_: None,
 ) -> Version:
     """Export a run, check it against its source and register it as a candidate.
 
@@ -32,7 +37,8 @@ def package_run(
         dataset: The table it was trained on.
         registry: Where to register.
         parent: Tag of the version this one replaces, for its lineage.
-        report: Told the result of the comparison.
+        report: Told the results of the comparisons: of the export, and of a classifier's int8
+            variant (None for a generator).
 
     Raises:
         TrainingError: There is no finished training in ``run``.
@@ -46,13 +52,16 @@ def package_run(
     with tempfile.TemporaryDirectory(prefix="cipherscore-export-") as temporary:
         out = Path(temporary)
         compared = _export(facts, dataset, out)
-        report(compared)
+        small = _quantise(facts, dataset, out)
+        report(compared, small)
         files: dict[str, Path | bytes] = {
             MODEL: out / MODEL_FILE,
             VOCABULARY: run / VOCABULARY_FILE,
             SCHEMA: (facts.schema.to_json() + "\n").encode(),
         }
-        return registry.register(facts.model_name, files, _record(facts, compared, parent))
+        if small is not None and small.kept:
+            files[MODEL_INT8] = out / MODEL_INT8
+        return registry.register(facts.model_name, files, _record(facts, compared, small, parent))
 
 
 def _export(facts: Run, dataset: TokenDataset, out: Path) -> ParityReport:
@@ -66,8 +75,21 @@ def _export(facts: Run, dataset: TokenDataset, out: Path) -> ParityReport:
     return export_generator(facts.folder, out)
 
 
-def _record(facts: Run, compared: ParityReport, parent: str | None) -> VersionRecord:
-    export = {"max_abs_diff": compared.max_abs_diff, "rows": compared.rows}
+def _quantise(facts: Run, dataset: TokenDataset, out: Path) -> Quantised | None:
+    """Make the int8 variant; generators have none: their answer is a choice, not a number."""
+    if facts.kind != "classifier":
+        return None
+    from export.int8 import quantise  # noqa: PLC0415
+
+    return quantise(out / MODEL_FILE, facts, dataset, out / MODEL_INT8)
+
+
+def _record(
+    facts: Run, compared: ParityReport, small: Quantised | None, parent: str | None
+) -> VersionRecord:
+    export: dict[str, Any] = {"max_abs_diff": compared.max_abs_diff, "rows": compared.rows}
+    if small is not None:
+        export["int8"] = asdict(small)
     return VersionRecord(
         kind=facts.kind,
         key_id=facts.key_id,

@@ -92,9 +92,9 @@ def test_packaging_registers_a_verified_candidate(exported, tmp_path):
     run, dataset, _, _ = exported
     reports = []
     registry = Registry(tmp_path)
-    version = package_run(run.folder, dataset, registry, report=reports.append)
+    version = package_run(run.folder, dataset, registry, report=lambda *both: reports.append(both))
     assert registry.verify(version.tag).record.threshold == run.threshold
-    assert version.record.metrics["export"]["rows"] == reports[0].rows
+    assert version.record.metrics["export"]["rows"] == reports[0][0].rows
     assert version.stage == "candidate"
     assert version.vocabulary() == run.vocabulary()
     with pytest.raises(ExportError, match="another table"):
