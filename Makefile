@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python3.13; do \
   && echo $$p && break; done)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test env lint unit format proto lock bento clean
+.PHONY: run test env lint unit format proto lock fuzz bento containerize image clean
 .DEFAULT_GOAL := run
 
 run: env
@@ -48,18 +48,38 @@ proto: env
 	$(PYTHON) -m venv .cache/protoc
 	.cache/protoc/bin/python -m pip install --quiet grpcio-tools==1.71.2 "setuptools<81"
 	.cache/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. cipherscore/proto/v1/cipherscore.proto
+	.cache/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. cipherscore/proto/inference/grpc_service.proto
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock: env
 	$(COMPILE) --python-version 3.10 -o requirements/client.txt
 	$(COMPILE) --python-version 3.10 --extra serve -o requirements/serve.txt
+	$(COMPILE) --python-version 3.11 --extra serve requirements/cuda.in -c requirements/serve.txt -o requirements/serve-cuda.txt
+	$(filter-out --universal,$(COMPILE)) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --extra serve requirements/maxwell.in -o requirements/serve-maxwell.txt
 	$(COMPILE) --python-version 3.11 --extra train --extra serve -o requirements/train.txt
 	$(COMPILE) --python-version 3.11 --extra train --extra serve --extra tables --group dev -o requirements/dev.txt
+
+# What no input may break; bounded in count and time.
+fuzz: env
+	$(BIN)/python -m tests.fuzz.http_bodies --inputs $(or $(INPUTS),500000) --seconds 900
+	$(BIN)/python -m tests.fuzz.oip_tensors --inputs $(or $(INPUTS),500000)
+	$(BIN)/python -m tests.fuzz.http2 -runs=$(or $(INPUTS),500000)
 
 # The versions in production, packed with the service; BentoML wants uv on the path.
 bento: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" BENTOML_HOME="$${BENTOML_HOME:-var/host/bentoml}" \
 	  $(BIN)/bentoml build -f bento/bentofile.yaml .
+
+# That Bento as a container image, by Docker or, with ARGS="--backend buildah" (podman, ...), others.  From the
+# root of the file system: elsewhere BentoML 1.4.39 refuses its own copy of bento/Dockerfile.template.
+containerize: bento
+	home="$$(realpath "$${BENTOML_HOME:-var/host/bentoml}")" && cd / && PATH="$(CURDIR)/$(BIN):$$PATH" \
+	  BENTOML_HOME="$$home" "$(CURDIR)/$(BIN)/bentoml" containerize cipherscore:latest $(ARGS)
+
+# The Dockerfile's image built and tried without Docker and without a registry of images: needs root, buildah,
+# debootstrap and runc.
+image: env
+	CIPHERSCORE_IMAGE_TEST=$(or $(TARGETS),cpu) $(BIN)/python -m pytest tests/e2e/test_image.py
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

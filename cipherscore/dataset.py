@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,12 @@ def read_tokens(path: Path) -> TokenDataset:
     return TokenDataset(schema, key_id, seed, digest, columns, label, split)
 
 
-def iterate_tokens(path: Path, batch_rows: int) -> Iterator[dict[str, TokenColumn]]:
+def iterate_tokens(
+    path: Path, batch_rows: int, row_groups: Iterable[int] | None = None
+) -> Iterator[dict[str, TokenColumn]]:
     """Yield the encrypted table's columns in batches of at most ``batch_rows`` rows.
+
+    ``row_groups`` are the Parquet row groups to read, by number; without it all of them.
 
     Raises:
         DataError: The file is no encrypted table, is damaged, or lacks a column.
@@ -158,7 +162,8 @@ def iterate_tokens(path: Path, batch_rows: int) -> Iterator[dict[str, TokenColum
     file = _open(path)
     schema, _, _ = _parse_metadata(path, file.schema_arrow.metadata)
     names = [f.name for f in schema.fields]
-    batches = file.iter_batches(batch_size=batch_rows, columns=names)
+    groups = None if row_groups is None else list(row_groups)
+    batches = file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=names)
     while True:
         try:
             batch = next(batches, None)

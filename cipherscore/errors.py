@@ -33,7 +33,14 @@
         ├── InvalidNoise
         ├── UnknownClass
         ├── UnknownModel
-        └── ModelUnavailable
+        ├── ModelUnavailable
+        ├── Unauthenticated         no credential, or one the host does not know
+        ├── PermissionDenied        the client's credential lacks the scope
+        ├── RateLimited             the client is over its own limit
+        ├── Overloaded              the server sheds load
+        ├── Draining                the server is shutting down
+        ├── DeadlinePassed          the request's deadline passed before it was computed
+        └── Unsupported             an operation or option this server does not have
 
 A failure raises; no function of this package reports one by returning ``False`` or ``None``.
 Messages raised on the host never hold a token, a value or a key.
@@ -183,7 +190,8 @@ class RequestError(CipherScoreError):
 
     Class attributes are the one table from which both transports answer: ``code`` (stable slug,
     the last part of the problem+json ``type``), ``http_status`` and ``grpc_status`` (a member name
-    of ``grpc.StatusCode``).  ``field`` names the field at fault, ``row`` its zero-based row.
+    of ``grpc.StatusCode``).  ``field`` names the field at fault, ``row`` its zero-based row,
+    ``retry_after`` the seconds after which another try makes sense (None: as it is, never).
     """
 
     code: ClassVar[str] = "request"
@@ -191,11 +199,19 @@ class RequestError(CipherScoreError):
     http_status: ClassVar[int] = 400
     grpc_status: ClassVar[str] = "INVALID_ARGUMENT"
 
-    def __init__(self, detail: str, *, field: str | None = None, row: int | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        field: str | None = None,
+        row: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.field = field
         self.row = row
+        self.retry_after = retry_after
 
 
 class InvalidRequest(RequestError):
@@ -288,6 +304,69 @@ class ModelUnavailable(RequestError):
     title = "Model unavailable"
     http_status = 503
     grpc_status = "UNAVAILABLE"
+
+
+class Unauthenticated(RequestError):
+    """No credential was sent, or one the server does not know."""
+
+    code = "unauthenticated"
+    title = "Unauthenticated"
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(RequestError):
+    """The client's credential lacks the scope this operation needs."""
+
+    code = "permission-denied"
+    title = "Permission denied"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
+class RateLimited(RequestError):
+    """The client is over its own rate or concurrency limit."""
+
+    code = "rate-limited"
+    title = "Rate limited"
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class Overloaded(RequestError):
+    """More work waits than the server can do in time; the request was not begun."""
+
+    code = "overloaded"
+    title = "Overloaded"
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class Draining(RequestError):
+    """The server is shutting down and takes no new request; another one may."""
+
+    code = "draining"
+    title = "Shutting down"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class DeadlinePassed(RequestError):
+    """The request's deadline passed before it was computed."""
+
+    code = "deadline-passed"
+    title = "Deadline passed"
+    http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class Unsupported(RequestError):
+    """An operation or option this server does not have."""
+
+    code = "unsupported"
+    title = "Unsupported"
+    http_status = 501
+    grpc_status = "UNIMPLEMENTED"
 
 
 def request_errors() -> dict[str, type[RequestError]]:

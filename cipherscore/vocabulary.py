@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cipherscore.errors import DataError, TokenFormatError
-from cipherscore.tokens import check_key_id
+from cipherscore.tokens import check_key_id, to_text
 
 UNSEEN = -1
 """Index of a token absent from the vocabulary; models give it no contribution."""
@@ -70,6 +70,30 @@ class Vocabulary:
         return {
             field: {token: position for position, token in enumerate(column)}
             for field, column in self.tokens.items()
+        }
+
+    @cached_property
+    def packed(self) -> Mapping[str, Mapping[bytes, bytes]]:
+        """Field name to {token: its column index as four little-endian bytes}.
+
+        One row's joined values are the model's input, which makes the way of a single row short.
+        """
+        return {
+            field: {token: position.to_bytes(4, "little") for token, position in known.items()}
+            for field, known in self.index.items()
+        }
+
+    @cached_property
+    def packed_text(self) -> Mapping[str, Mapping[str, bytes]]:
+        """`packed` by the tokens' text as JSON has it, with and without base64's padding."""
+        return {
+            field: {
+                text: index
+                for token, index in known.items()
+                for plain in (to_text(token),)
+                for text in (plain, plain + "=" * (-len(plain) % 4))
+            }
+            for field, known in self.packed.items()
         }
 
     def encode(self, field: str, dictionary: Sequence[bytes]) -> list[int]:

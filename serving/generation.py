@@ -35,7 +35,8 @@ class GenerateOrder:
     Args:
         key_id: Key under which the rows are wanted.
         count: Number of rows.
-        credit_class: `GOOD`, `BAD`, or None to draw each row's at the training prevalence.
+        credit_class: `GOOD`, `BAD`, one of them per row as int32 [count], or None to draw each
+            row's at the training prevalence.
         seed: Same seed, model and count give the same rows; None lets the server draw one.
         noise: Generator noise float32 [count, noise_width] instead of the seed's, or None; a seed
             then still decides classes that are drawn.
@@ -43,7 +44,7 @@ class GenerateOrder:
 
     key_id: str
     count: int
-    credit_class: int | None = None
+    credit_class: int | np.ndarray | None = None
     seed: int | None = None
     noise: np.ndarray | None = None
 
@@ -121,6 +122,8 @@ class Generator:
             if order.credit_class is None:
                 share = _EVEN if prior is None else prior
                 classes = (uniform.random(rows) < share).astype(np.int32)
+            elif isinstance(order.credit_class, np.ndarray):
+                classes = order.credit_class[start : start + rows]
             else:
                 classes = np.full(rows, order.credit_class, dtype=np.int32)
             if order.noise is None:

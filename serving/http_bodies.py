@@ -1,12 +1,18 @@
-"""Forms of the JSON bodies under ``/v1``; also the source of the OpenAPI page."""
+"""Forms of the JSON bodies under ``/v1``: the source of the OpenAPI page.
+
+Requests are parsed by `serving.http_parse`, to the same forms.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 _TOKEN = "AQqzjXzBzM4ZbVxV8h0kQk1yVnZ6c2R0b2tlbi1leGFtcGxlMDE"  # noqa: S105 - an example, no secret
+# Told on the page; what is outside has an error of its own, which is not the form's.
+_KEY_ID: dict[str, Any] = {"pattern": "^[0-9a-f]{8}$"}
+_MODEL = "Empty: the version in production. A name or name:version asks for that one."
 
 
 class ScoreBody(BaseModel):
@@ -14,8 +20,14 @@ class ScoreBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    key_id: str = Field(description="Eight hexadecimal digits: the key the tokens are under.")
-    records: list[dict[str, str]]
+    key_id: str = Field(
+        description="Eight hexadecimal digits: the key the tokens are under.",
+        json_schema_extra=_KEY_ID,
+    )
+    records: list[dict[str, str]] = Field(
+        description="One object per row.", json_schema_extra={"minItems": 1}
+    )
+    model: str = Field("", description=_MODEL)
 
 
 class GenerateBody(BaseModel):
@@ -23,17 +35,27 @@ class GenerateBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    key_id: str = Field(description="Eight hexadecimal digits: the key the rows are wanted under.")
-    count: int
+    key_id: str = Field(
+        description="Eight hexadecimal digits: the key the rows are wanted under.",
+        json_schema_extra=_KEY_ID,
+    )
+    count: int = Field(description="Rows wanted.", json_schema_extra={"minimum": 1})
     credit_class: str | None = Field(
-        None, description="'good' or 'bad'; absent: drawn at the training prevalence."
+        None,
+        description="'good' or 'bad'; absent: drawn at the training prevalence.",
+        json_schema_extra={"enum": ["good", "bad", None]},
     )
     seed: int | None = Field(
-        None, description="0 to 2^64 - 1. Same seed, model and count: same rows."
+        None,
+        description="0 to 2^64 - 1. Same seed, model and count: same rows.",
+        json_schema_extra={"minimum": 0, "maximum": (1 << 64) - 1},
     )
     noise: list[list[float]] | None = Field(
-        None, description="Generator noise, one list per row, instead of the seed's."
+        None,
+        description="Generator noise, one list per row, instead of the seed's.",
+        json_schema_extra={"minItems": 1},
     )
+    model: str = Field("", description=_MODEL)
 
 
 class Score(BaseModel):
@@ -60,6 +82,13 @@ class GenerateResult(BaseModel):
     seed: int
 
 
+class GeneratedLine(BaseModel):
+    """One row of a generated stream."""
+
+    credit_class: Literal["good", "bad"]
+    record: dict[str, str]
+
+
 class ModelInfo(BaseModel):
     """A served model."""
 
@@ -77,8 +106,11 @@ class ModelInfo(BaseModel):
     metrics: dict[str, float]
     device: str
     device_reason: str
+    device_details: dict[str, str]
     max_rows: int
     notice: str
+    stage: Literal["production", "canary", "shadow", "pinned"]
+    precision: str
 
 
 class ModelList(BaseModel):
@@ -87,13 +119,27 @@ class ModelList(BaseModel):
     models: list[ModelInfo]
 
 
+class LiveVersion(BaseModel):
+    """A version that answers requests."""
+
+    kind: Literal["classifier", "generator"]
+    model: str
+    stage: Literal["production", "canary", "shadow", "pinned"]
+    percent: float = Field(description="Share of the requests that pin no version, 0 to 100.")
+
+
 class Health(BaseModel):
     """State of this server."""
 
-    status: Literal["serving", "draining"]
+    status: Literal["serving", "degraded", "draining"] = Field(
+        description="degraded: something that should be live is not; the notices say what."
+    )
     device: str
     device_reason: str
+    device_details: dict[str, str]
     models: dict[str, str | None]
+    versions: list[LiveVersion]
+    watching: bool = Field(description="Whether promoted versions are taken over.")
     notices: list[str]
 
 
@@ -113,9 +159,3 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "score": {"key_id": "0aab8d7c", "records": [{"existingchecking": _TOKEN, "duration": _TOKEN}]},
     "generate": {"key_id": "0aab8d7c", "count": 10, "credit_class": "bad", "seed": 7},
 }
-
-
-def body_schema(adapter: TypeAdapter[Any], example: dict[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI part that describes a body which the route parses itself."""
-    content = {"schema": adapter.json_schema(), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}

@@ -1,21 +1,54 @@
-"""A worker must not outlive the process that started it: it would keep the ports."""
+"""Parent and workers: none is to go on alone.
+
+A worker must not outlive the process that started it: it would keep the ports.  And what a worker
+cannot cure by being restarted must end the parent, which would restart it for ever.
+"""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
 import sys
+import threading
+from types import FrameType
 
 VARIABLE = "CIPHERSCORE_PARENT"
 """Environment variable in which the parent tells its workers its process id.  Not for operators."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_GIVE_UP = signal.SIGUSR2
+_FAILED = 1
+_given_up = threading.Event()
 
 
 def announce() -> None:
-    """In the parent, before it starts workers: say who it is."""
+    """In the parent, before it starts workers: say who it is, and listen to them."""
     os.environ[VARIABLE] = str(os.getpid())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(_GIVE_UP, _end)
+        atexit.register(_leave)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    """End as by SIGTERM, but not with exit code 0."""
+    _given_up.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave() -> None:
+    """Set the exit code, which BentoML's command makes 0 after every SIGTERM."""
+    if _given_up.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_FAILED)
+
+
+def give_up() -> None:
+    """In a worker: have the parent end, because no restart of this worker would help."""
+    if os.environ.get(VARIABLE) == str(os.getppid()):
+        os.kill(os.getppid(), _GIVE_UP)
 
 
 def end_with_parent() -> None:

@@ -11,24 +11,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cipherscore.errors import CipherScoreError, ConfigurationError, DeviceError, IntegrityError
 from registry.store import Registry
-from registry.version import KINDS
-from serving import selection
-from serving.providers import CPU, CUDA, Provider, cuda_refusal, first_choice
-from serving.selection import NOTHING, Candidate, candidates, reopen
+from registry.version import KINDS, Version
+from serving import gpu_wheels, selection
+from serving.providers import CPU, CUDA, STRICT, Probe, Provider, cuda_refusal, first_choice
+from serving.selection import NOTHING, Candidate, candidates
 from serving.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from serving.models import LoadedModel
 
 VARIABLE = "CIPHERSCORE_PLAN"
 """Environment variable in which the parent hands its plan to the workers.  Not for operators."""
@@ -61,7 +58,7 @@ class Plan:
         """Read what `to_json` wrote."""
         content = json.loads(text)
         models = tuple(PlannedModel(**model) for model in content["models"])
-        return cls(Provider(**content["provider"]), models)
+        return cls(Provider.from_facts(content["provider"]), models)
 
 
 def make_plan(settings: Settings, device: str, reason: str = "") -> Plan:
@@ -69,57 +66,99 @@ def make_plan(settings: Settings, device: str, reason: str = "") -> Plan:
 
     Args:
         settings: The server's settings; their device is not looked at.
-        device: auto, cuda or cpu.
+        device: auto, strict or cpu.
         reason: Why it is this device, in place of the usual words.
 
     Raises:
         ConfigurationError: No model can be served.
-        DeviceError: ``device`` is cuda and does not run the models.
+        DeviceError: ``device`` is strict and CUDA does not run the models.
         IntegrityError: A version that must be served is damaged.
     """
-    provider = first_choice(device)
+    provider = first_choice(device, settings.gpu_memory_mib)
     if provider.name == CUDA:
         try:
-            return Plan(provider, _models(settings, provider))
+            return _planned(settings, provider)
         except DeviceError as error:
-            if device == CUDA:
-                raise DeviceError(cuda_refusal(str(error))) from error
-            provider = Provider(CPU, f"CUDA was tried and failed: {error}")
-    provider = Provider(provider.name, reason or provider.reason)
-    return Plan(provider, _models(settings, provider))
+            why = gpu_wheels.explain(str(error), provider.card)
+            if device == STRICT:
+                raise DeviceError(cuda_refusal(why)) from error
+            reason = f"CUDA was tried and failed: {why}"
+    return _planned(settings, replace(provider, name=CPU, reason=reason or provider.reason))
 
 
-def _models(settings: Settings, provider: Provider) -> tuple[PlannedModel, ...]:
-    found = [
-        model for kind in KINDS if (model := _first_that_runs(settings, provider, kind)) is not None
-    ]
-    if not found:
+def _planned(settings: Settings, provider: Provider) -> Plan:
+    """Return the plan for ``provider``; the models ran on it."""
+    trial = _Trial(settings, provider)
+    planned = [model for kind in KINDS if (model := trial.first_that_runs(kind)) is not None]
+    if not planned:
         raise ConfigurationError(NOTHING.format(home=Registry().home))
-    return tuple(found)
+    for extra in selection.extras(settings):
+        trial.runs(extra)
+    return Plan(trial.provider(), tuple(planned))
 
 
-def _first_that_runs(settings: Settings, provider: Provider, kind: str) -> PlannedModel | None:
-    notice = ""
-    for candidate in candidates(settings, kind):
-        tag = candidate.version.tag
-        if _runs(candidate, settings, provider):
-            return PlannedModel(tag, candidate.notice or notice)
-        notice = notice or f"{tag} does not run and was refused"
-    return None
+class _Trial:
+    """Runs models, and remembers how they did."""
 
+    def __init__(self, settings: Settings, provider: Provider) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._probes: list[Probe] = []
 
-def _runs(candidate: Candidate, settings: Settings, provider: Provider) -> bool:
-    # The parent imports this module but must not load numpy and more.
-    from serving.models import load  # noqa: PLC0415
+    def provider(self) -> Provider:
+        """Return the provider with what was found out."""
+        # The parent imports this module but must not load ONNX Runtime and more.
+        import onnxruntime  # noqa: PLC0415
 
-    try:
-        load(candidate.version, provider, settings.session_threads)
-    except IntegrityError as error:
-        if candidate.required:
+        from serving.probe import worst  # noqa: PLC0415
+
+        return replace(self._provider, version=onnxruntime.__version__, probe=worst(self._probes))
+
+    def first_that_runs(self, kind: str) -> PlannedModel | None:
+        """Return the best version of ``kind`` that runs."""
+        notice = ""
+        for candidate in candidates(self._settings, kind):
+            tag = candidate.version.tag
+            if self.runs(candidate):
+                return PlannedModel(tag, candidate.notice or notice)
+            notice = notice or f"{tag} does not run and was refused"
+        return None
+
+    def runs(self, candidate: Candidate) -> bool:
+        """Return whether a version runs.
+
+        Raises:
+            DeviceError: It does not run on a GPU, or gives other answers there.
+            IntegrityError: It does not run, and must be served.
+        """
+        try:
+            self._try(candidate.version)
+        except IntegrityError as error:
+            if candidate.required:
+                raise
+            selection.log_refusal(candidate.version, error)
+            return False
+        return True
+
+    def _try(self, version: Version) -> None:
+        from serving.models import load  # noqa: PLC0415
+        from serving.probe import measure  # noqa: PLC0415
+
+        threads, precision = self._settings.session_threads, self._settings.precision
+        model = load(version, self._provider, threads, precision=precision)
+        reference = None
+        if self._provider.name == CUDA:
+            reference = load(
+                version, Provider(CPU, "to compare with"), threads, precision=precision
+            )
+        try:
+            self._probes.append(measure(model, reference))
+        except DeviceError:
             raise
-        selection.log_refusal(candidate.version, error)
-        return False
-    return True
+        except Exception as error:
+            failure = DeviceError if self._provider.name == CUDA else IntegrityError
+            said = gpu_wheels.cause(str(error))
+            raise failure(f"{version.tag} does not run a batch: {said}") from error
 
 
 def plan_in_subprocess(settings: Settings) -> Plan:
@@ -128,19 +167,32 @@ def plan_in_subprocess(settings: Settings) -> Plan:
     Raises:
         CipherScoreError: As `make_plan`, with the same message.
     """
-    answer = _ask(settings.device)
-    if answer is None and settings.device == "auto":
-        answer = _ask(CPU, "the process that tried CUDA died")
-    if answer is None:
-        raise DeviceError(cuda_refusal("the process that tried it died"))
-    if "error" in answer:
-        known = {cls.__name__: cls for cls in (ConfigurationError, DeviceError, IntegrityError)}
-        raise known.get(answer["kind"], ConfigurationError)(answer["error"])
-    return Plan.from_json(answer["plan"])
+    try:
+        plan = _ask(settings.device)
+    except _Died as death:
+        if settings.device == STRICT:
+            raise DeviceError(cuda_refusal(f"the process that tried it {death}")) from None
+        if settings.device == CPU:
+            raise ConfigurationError(f"the process that tried the models {death}") from None
+        try:
+            plan = _ask(CPU, f"the process that tried CUDA {death}")
+        except _Died as again:
+            raise ConfigurationError(f"the process that tried the models {again}") from None
+    # It may have been asked for another device than was set.
+    return replace(plan, provider=replace(plan.provider, requested=settings.device))
 
 
-def _ask(device: str, reason: str = "") -> dict[str, str] | None:
-    """Run this module; return its answer, or None when it died without one."""
+class _Died(Exception):
+    """The process ended without an answer; the text says how."""
+
+
+def _ask(device: str, reason: str = "") -> Plan:
+    """Run this module and return its answer.
+
+    Raises:
+        _Died: It gave none.
+        CipherScoreError: It answered with this error.
+    """
     command = [sys.executable, "-m", "serving.preflight", device, reason]
     # The packages lie beside this one, in a Bento as in the source tree.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -154,27 +206,26 @@ def _ask(device: str, reason: str = "") -> dict[str, str] | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return None
+        raise _Died(f"gave no answer within {_TIME_LIMIT:.0f} s") from None
     lines = done.stdout.decode(errors="replace").splitlines()
     answer = next((line for line in reversed(lines) if line.startswith(_MARK)), None)
     if answer is None:
-        return None
+        raise _Died(_ending(done.returncode))
     content: dict[str, str] = json.loads(answer[len(_MARK) :])
-    return content
+    if "error" in content:
+        known = {cls.__name__: cls for cls in (ConfigurationError, DeviceError, IntegrityError)}
+        raise known.get(content["kind"], ConfigurationError)(content["error"])
+    return Plan.from_json(content["plan"])
 
 
-def load_planned(plan: Plan, settings: Settings) -> tuple[LoadedModel, ...]:
-    """Load what the plan names; in a worker.
-
-    Raises:
-        CipherScoreError: A version was removed or damaged since, or the device is gone.
-    """
-    from serving.models import load  # noqa: PLC0415
-
-    return tuple(
-        load(reopen(model.tag), plan.provider, settings.session_threads, model.notice)
-        for model in plan.models
-    )
+def _ending(status: int) -> str:
+    """Return how a process ended, for "the process …"."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def check_port(settings: Settings) -> None:

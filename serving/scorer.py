@@ -1,8 +1,12 @@
-"""Scoring, for both transports: the one place where a scoring request is checked and answered."""
+"""Scoring: a request's tokens become vocabulary indices, a batch of indices becomes answers."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,19 +14,20 @@ from cipherscore.errors import (
     BatchTooLarge,
     EmptyBatch,
     InvalidRequest,
-    MalformedToken,
     ModelUnavailable,
     TokenFormatError,
-    UnknownToken,
     WrongKey,
 )
-from cipherscore.tokens import check_key_id, key_id_of
-from cipherscore.vocabulary import UNSEEN
+from cipherscore.tokens import check_key_id
+from serving.batcher import Batcher
+from serving.call import Call
 from serving.models import LoadedModel
-from serving.tables import Column, Table
+from serving.settings import Settings
+from serving.tables import Payload, Table
+from serving.telemetry.observer import Observer
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Scores:
     """Answer to one scoring request.
 
@@ -40,65 +45,89 @@ class Scores:
 
 
 class Scorer:
-    """The classifier behind both transports.
+    """One loaded classifier that answers requests.
 
     Args:
         model: A loaded classifier.
-        max_rows: Most rows of one request.
+        settings: Limits.
+        executor: Where long model runs happen.
+        observer: Told about every model run.
     """
 
-    def __init__(self, model: LoadedModel, max_rows: int) -> None:
+    def __init__(
+        self, model: LoadedModel, settings: Settings, executor: Executor, observer: Observer
+    ) -> None:
         self.model = model
-        self._max_rows = max_rows
-        self._threshold = float(model.record.threshold or 0.0)
-        self._index = model.vocabulary.index
+        self.threshold = float(model.record.threshold or 0.0)
+        self._edge = _edge(model)
+        self._max_rows = settings.max_rows
+        self.batcher = Batcher(
+            partial(_run, model),  # not a method: a cycle would keep a swapped-out model in memory
+            len(model.vocabulary.fields),
+            seconds_per_row=model.seconds_per_row,
+            max_batch_rows=settings.max_batch_rows,
+            max_queue_rows=settings.max_queue_rows,
+            max_queue_seconds=settings.max_queue_seconds,
+            executor=executor,
+            watcher=partial(observer.batch, model.tag, model.precision),
+            traced=observer.traced(
+                model.tag, provider=model.provider.name, precision=model.precision
+            ),
+        )
 
-    def score(self, key_id: str, table: Table) -> Scores:
-        """Score one batch.
+    def check(self, call: Call, rows: int) -> None:
+        """Refuse a request by its size or the server's load, before anything is decoded.
 
         Raises:
-            RequestError: The request is refused; see `cipherscore.errors` for the kinds.
+            EmptyBatch, BatchTooLarge, Overloaded, DeadlinePassed: As their names say.
         """
-        check_key(self.model, key_id)
-        if table.rows == 0:
+        if rows == 0:
             raise EmptyBatch("the request holds no row")
-        if table.rows > self._max_rows:
+        if rows > self._max_rows:
             raise BatchTooLarge(
-                f"{table.rows} rows in one request; at most {self._max_rows}, send several"
+                f"{rows} rows in one request; at most {self._max_rows}, send several"
             )
-        columns = table.columns(self.model.vocabulary.fields)
-        indices = np.empty((table.rows, len(columns)), dtype=np.int32)
-        for position, column in enumerate(columns):
-            indices[:, position] = self._translation(column)[column.indices]
-        probability = self.model.run({"indices": indices})
-        if not np.isfinite(probability).all():
-            raise ModelUnavailable(f"{self.model.tag} gave a probability that is no number")
-        # In float64: rounding the threshold to float32 could flip a decision at its edge.
-        bad = probability.astype(np.float64) >= self._threshold
-        return Scores(probability, bad, self.model.tag, self._threshold)
+        self.batcher.check(rows, call)
 
-    def _translation(self, column: Column) -> np.ndarray:
-        """Return int32 [dictionary]: the model's index of each of the column's tokens."""
-        known = self._index[column.field]
-        found = [known.get(token, UNSEEN) for token in column.dictionary]
-        if UNSEEN in found:
-            self._refuse(column, found.index(UNSEEN))
-        return np.array(found, dtype=np.int32)
+    def translate(self, key_id: str | None, table: Table) -> Payload:
+        """Return the vocabulary indices of ``table``'s rows.
 
-    def _refuse(self, column: Column, position: int) -> None:
-        """Say what is wrong with a token that is not in the vocabulary, without showing it."""
-        field, token = column.field, column.dictionary[position]
-        rows = np.flatnonzero(column.indices == position)
-        row = int(rows[0]) if len(rows) else None
-        try:
-            key_id = key_id_of(token)
-        except TokenFormatError as error:
-            raise MalformedToken(str(error), field=field, row=row) from error
-        if key_id != self.model.record.key_id:
-            raise WrongKey(f"field {field!r} holds a token of another key", field=field, row=row)
-        raise UnknownToken(
-            f"field {field!r} holds a token the model never saw in training", field=field, row=row
-        )
+        Args:
+            key_id: Key the request says it was made under; None where the protocol has no place
+                for it, and the tokens alone tell.
+            table: The rows.
+
+        Raises:
+            RequestError: A token or the table is refused; see `cipherscore.errors`.
+        """
+        if key_id is not None and key_id != self.model.record.key_id:
+            check_key(self.model, key_id)
+        return table.indices(self.model.vocabulary)
+
+    def submit(
+        self,
+        payload: Payload,
+        rows: int,
+        call: Call,
+        done: Callable[[Scores | BaseException], None],
+    ) -> None:
+        """Score rows that `translate` made; ``done`` is called once, on the loop."""
+
+        def answer(probability: np.ndarray | BaseException) -> None:
+            if isinstance(probability, BaseException):
+                done(probability)
+            else:
+                bad = probability >= self._edge
+                done(Scores(probability, bad, self.model.tag, self.threshold))
+
+        self.batcher.submit(payload, rows, call, answer)
+
+
+def _run(model: LoadedModel, indices: np.ndarray) -> np.ndarray:
+    probability = model.run({"indices": indices})
+    if not np.isfinite(probability).all():
+        raise ModelUnavailable(f"{model.tag} gave a probability that is no number")
+    return probability
 
 
 def check_key(model: LoadedModel, key_id: str) -> None:
@@ -114,3 +143,22 @@ def check_key(model: LoadedModel, key_id: str) -> None:
         raise InvalidRequest(str(error), field="key_id") from error
     if key_id != model.record.key_id:
         raise WrongKey(f"the model was trained under key {model.record.key_id}", field="key_id")
+
+
+def decide(model: LoadedModel, probability: np.ndarray) -> np.ndarray:
+    """Return the decision per row, bool [rows]: bad where ``probability`` >= the threshold."""
+    bad: np.ndarray = probability >= _edge(model)
+    return bad
+
+
+def _edge(model: LoadedModel) -> np.float32:
+    """Return the smallest float32 that is not less than the model's threshold.
+
+    Comparing float32 answers with it decides as comparing in float64 with the threshold itself,
+    without a conversion of each answer.
+    """
+    threshold = float(model.record.threshold or 0.0)
+    nearest = np.float32(threshold)
+    if float(nearest) < threshold:
+        nearest = np.nextafter(nearest, np.float32(math.inf))
+    return nearest

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cipherscore.errors import (
+    CipherScoreError,
     ConfigurationError,
     IntegrityError,
     RegistryError,
     VersionNotFound,
 )
+from registry import names
 from registry.store import Registry
 from registry.version import KINDS, Version, open_version
 from serving.settings import PREFIX, Settings
@@ -66,14 +68,67 @@ def candidates(settings: Settings, kind: str) -> Iterator[Candidate]:
         yield from _from_bento(root, kind)
         return
     registry = Registry()
-    chosen = settings.model_of(kind) or _only_name(registry, kind)
+    chosen = name_of(settings, registry, kind)
     if not chosen:
         return
     if ":" in chosen:
-        version = _check_kind(_found(registry, chosen).verify(), kind)
+        version = check_kind(_found(registry, chosen).verify(), kind)
         yield Candidate(kind, version, required=True)
         return
     yield from _from_production(registry, chosen, kind)
+
+
+def extras(settings: Settings) -> Iterator[Candidate]:
+    """Yield the further versions that were set.
+
+    Raises:
+        ConfigurationError: One does not exist, or this is a built Bento, which has its own only.
+        IntegrityError: One is damaged.
+    """
+    if settings.extra_models and is_built():
+        raise ConfigurationError(
+            f"{PREFIX}EXTRA_MODELS is set, but the versions of a built Bento are fixed"
+        )
+    for tag in settings.extra_models:
+        try:
+            names.full_tag(tag)
+        except RegistryError as error:
+            raise ConfigurationError(f"{PREFIX}EXTRA_MODELS: {error}") from error
+        version = _found(Registry(), tag).verify()
+        yield Candidate(version.record.kind, version, required=True)
+
+
+def is_built() -> bool:
+    """Return whether this is a built Bento, whose versions are fixed."""
+    return bento_root() is not None
+
+
+def is_fixed(settings: Settings, kind: str) -> bool:
+    """Return whether the version of ``kind`` is fixed: a built Bento, or set as name:version."""
+    return is_built() or ":" in settings.model_of(kind)
+
+
+def name_of(settings: Settings, registry: Registry, kind: str) -> str:
+    """Return the name of the model to serve; empty while none is in production.
+
+    Raises:
+        ConfigurationError: There are several.
+    """
+    return settings.model_of(kind) or _only_name(registry, kind)
+
+
+def kind_of(tag: str) -> str:
+    """Return the kind of a version, or if it is gone by now, of what has its name.
+
+    Raises:
+        IntegrityError: Neither can be found.
+    """
+    with suppress(RegistryError):
+        return reopen(tag).record.kind
+    kind = "" if is_built() else _kind_of(Registry(), tag.partition(":")[0])
+    if not kind:
+        raise IntegrityError(f"{tag} is gone or damaged")
+    return kind
 
 
 def choose(settings: Settings) -> tuple[Candidate, ...]:
@@ -95,18 +150,22 @@ def reopen(tag: str) -> Version:
 
     Raises:
         RegistryError: It is gone.
+        ConfigurationError: The versions of this Bento are.
     """
     root = bento_root()
     if root is None:
         return Registry().get(tag)
-    return next(v for v in _bento_versions(root) if v.tag == tag)
+    for version in _bento_versions(root):
+        if version.tag == tag:
+            return version
+    raise VersionNotFound(f"this Bento was built without {tag}")
 
 
 def _from_production(registry: Registry, name: str, kind: str) -> Iterator[Candidate]:
     notice = ""
     for version in _in_order(registry, name):
         if _is_whole(version):
-            yield Candidate(kind, _check_kind(version, kind), notice)
+            yield Candidate(kind, check_kind(version, kind), notice)
         else:
             notice = notice or f"the production version {version.tag} is damaged and was refused"
 
@@ -120,7 +179,7 @@ def _is_whole(version: Version) -> bool:
     return True
 
 
-def log_refusal(version: Version, error: IntegrityError) -> None:
+def log_refusal(version: Version, error: CipherScoreError) -> None:
     """Log that ``version`` is not served; where that was found is of no interest."""
     logger.error("refused %s: %s", version.tag, error)
 
@@ -139,7 +198,8 @@ def _found(registry: Registry, tag: str) -> Version:
         raise ConfigurationError(str(error)) from error
 
 
-def _check_kind(version: Version, kind: str) -> Version:
+def check_kind(version: Version, kind: str) -> Version:
+    """Return ``version`` if it is of ``kind``.  Raises: ConfigurationError."""
     if version.record.kind != kind:
         raise ConfigurationError(f"{version.tag} is a {version.record.kind}, not a {kind}")
     return version

@@ -1,8 +1,8 @@
 """What BentoML serves: ``bentoml serve serving.service:CipherScore``.
 
 The parent process imports this module, checks in a process of its own that the models run
-(`serving.preflight`), and starts the workers; a worker loads the models, answers HTTP under
-``/v1`` and runs the gRPC server beside it.
+(`serving.preflight`), and starts the workers; a worker (`serving.worker`) loads the models, answers
+HTTP and runs the gRPC server beside it, on the same event loop.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
+from _bentoml_sdk import Service
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
 from cipherscore.errors import CipherScoreError
-from serving import parent, preflight, selection
+from serving import parent, preflight, requested, selection, settings_check, tls
+from serving.access import Access
 from serving.settings import Settings, load_settings
+from serving.telemetry import logs, segment
 
 if TYPE_CHECKING:
-    from serving.grpc_server import GrpcServer
+    from serving.http_app import Front
+    from serving.worker import Worker
 
 logger = logging.getLogger("bentoml.cipherscore")
 
@@ -46,45 +50,50 @@ def _prepare() -> tuple[Settings, tuple[str, ...]]:
         raise BentoMLException(str(error)) from error
 
 
-class LateApp:
-    """An ASGI application that is set after it was mounted.
-
-    The real one needs the models, and its framework should not be loaded in the parent process.
-    """
-
-    def __init__(self) -> None:
-        self.app: Any = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass the request on."""
-        await self.app(scope, receive, send)
-
-
 settings, tags = _prepare()
-_http = LateApp()
+logs.configure_logging(settings)
+if preflight.published() is not None:
+    # In a worker, before uvicorn makes its own.
+    tls.lend_context_to_uvicorn(settings)
+
+
+_fronts: list[Front] = []
+
+
+class Fronted(Service):  # type: ignore[misc]  # untyped
+    """BentoML's service, whose application stands behind ours (`serving.http_app`)."""
+
+    def to_asgi(self, is_main: bool = True) -> Front:
+        """Return the application; BentoML calls this once in each worker."""
+        from serving.http_app import Front  # noqa: PLC0415
+
+        _fronts.append(Front(super().to_asgi(is_main), settings))
+        return _fronts[-1]
 
 
 @bentoml.service(
     name="cipherscore",
+    service_class=Fronted,
     workers=settings.workers,
     traffic={"timeout": _REQUEST_SECONDS},
+    ssl=tls.bentoml_config(settings),
+    # Ours tell more, of both transports; BentoML's hold the paths of requests.
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(_http, path="/v1")
 class CipherScore:
     """Scores encrypted credit records and makes synthetic ones, without a key."""
 
+    worker: Worker
+
     def __init__(self) -> None:
         # Only workers come here.
-        from serving.http_api import build_app  # noqa: PLC0415
-        from serving.status import Host  # noqa: PLC0415
-        from serving.work import Workshop  # noqa: PLC0415
+        from serving.worker import Worker  # noqa: PLC0415
 
         parent.end_with_parent()
         plan = preflight.published() or preflight.plan_in_subprocess(settings)
-        self._workshop = Workshop()
-        self._host = Host(preflight.load_planned(plan, settings), settings)
-        _http.app = build_app(self._host, self._workshop)
-        self._grpc: GrpcServer | None = None
+        logs.configure_logging(settings)
+        self.worker = Worker(settings, plan)
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # BentoML's are lazily made
     @staticmethod
@@ -94,13 +103,20 @@ class CipherScore:
         Raises:
             BentoMLException: One line that says why.
         """
+        logs.configure_logging(settings)
         try:
             preflight.check_port(settings)
+            Access(settings)  # a worker that cannot read its files would be restarted for ever
+            tls.server_context(settings, tls.H2)
             plan = preflight.plan_in_subprocess(settings)
+            requested.announce()
         except CipherScoreError as error:
             raise BentoMLException(str(error)) from error
         preflight.publish(plan)
         parent.announce()
+        for warning in settings_check.warnings(settings):
+            logger.warning("%s", warning)
+        segment.create_directory()
         logger.info("models run on %s: %s", plan.provider.name, plan.provider.reason)
         for model in plan.models:
             logger.info("serving %s", model.tag)
@@ -109,20 +125,18 @@ class CipherScore:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
-        """Start gRPC in this worker, on its event loop."""
-        from serving.grpc_server import GrpcServer  # noqa: PLC0415
-
-        self._grpc = GrpcServer(self._host, self._workshop)
-        await self._grpc.start()
+        """Load the models and serve, on this worker's event loop."""
+        await self.worker.start()
+        assert _fronts, "BentoML serves an application it did not ask this service for"
+        for front in _fronts:
+            front.open(self.worker.wrap)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Let running gRPC calls end; HTTP requests have ended by now."""
-        if self._grpc is not None:
-            await self._grpc.drain()
-        self._workshop.close()
+        await self.worker.stop()
 
 
-# Recorded in bento.yaml by `bentoml build`, and carried along by export and containerize.
 _service: Any = CipherScore
+# Recorded in bento.yaml by `bentoml build`, and carried along by export and containerize.
 _service.models.extend(BentoModel(tag) for tag in tags)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
-from cipherscore.errors import ModelUnavailable, UnknownModel
-from registry.version import KINDS
-from serving.generation import Generator
+from cipherscore.errors import UnknownModel
+from registry.version import CLASSIFIER, KINDS
+from serving.lineup import Lineup
+from serving.live import Stage
 from serving.models import LoadedModel
-from serving.scorer import Scorer
+from serving.providers import Provider
 from serving.settings import Settings
 
 
 class ModelFacts(TypedDict):
-    """One served model, as both transports describe it; the fields of the message ``Model``."""
+    """One live version, as all transports describe it; fields of the message ``Model``."""
 
     kind: str
     model: str
@@ -31,9 +32,12 @@ class ModelFacts(TypedDict):
     device_reason: str
     max_rows: int
     notice: str
+    stage: Stage
+    precision: str
+    device_details: dict[str, str]
 
 
-def describe(model: LoadedModel, max_rows: int) -> ModelFacts:
+def describe(model: LoadedModel, max_rows: int, stage: Stage, notice: str) -> ModelFacts:
     """Return the facts about ``model``; ``max_rows`` is the limit of one request."""
     record = model.record
     return ModelFacts(
@@ -51,8 +55,15 @@ def describe(model: LoadedModel, max_rows: int) -> ModelFacts:
         device=model.provider.name,
         device_reason=model.provider.reason,
         max_rows=max_rows,
-        notice=model.notice,
+        notice=notice,
+        stage=stage,
+        precision=model.precision,
+        device_details=_details(model.provider),
     )
+
+
+def _details(provider: Provider) -> dict[str, str]:
+    return {name: str(value) for name, value in provider.facts().items() if value is not None}
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -66,71 +77,98 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
+class Door(Protocol):
+    """Who knows whether the server shuts down: the `Gate`."""
+
+    draining: bool
+
+
 class Host:
-    """Everything a transport needs to answer: the models that loaded, and the limits.
+    """What the transports tell about the server.
 
     Args:
-        models: At most one of each kind.
+        lineup: The live versions.
         settings: The server's settings.
+        gate: Where requests come in.
     """
 
-    def __init__(self, models: tuple[LoadedModel, ...], settings: Settings) -> None:
+    def __init__(self, lineup: Lineup, settings: Settings, gate: Door) -> None:
+        self.lineup = lineup
         self.settings = settings
-        by_kind = {model.kind: model for model in models}
-        classifier, generator = by_kind.get("classifier"), by_kind.get("generator")
-        self._scorer = None if classifier is None else Scorer(classifier, settings.max_rows)
-        self._generator = (
-            None if generator is None else Generator(generator, settings.max_generated_rows)
-        )
-        self.facts = {
-            model.kind: describe(
-                model,
-                settings.max_rows if model.kind == "classifier" else settings.max_generated_rows,
-            )
-            for model in models
-        }
-        self.provider = models[0].provider
-        self.draining = False
+        self._gate = gate
 
     @property
-    def scorer(self) -> Scorer:
-        """The classifier.  Raises: ModelUnavailable."""
-        if self._scorer is None:
-            raise _unavailable("classifier")
-        return self._scorer
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.lineup.ready and not self._gate.draining
 
-    @property
-    def generator(self) -> Generator:
-        """The generator.  Raises: ModelUnavailable."""
-        if self._generator is None:
-            raise _unavailable("generator")
-        return self._generator
+    def facts(self) -> list[ModelFacts]:
+        """Return the facts about every live version; of each kind the one in production first."""
+        return [
+            self._describe(served.model, stage)
+            for kind in KINDS
+            for _, stage, served in self.lineup.crew(kind)
+        ]
 
-    def model_facts(self, kind: str) -> ModelFacts:
-        """Return the facts about the model of ``kind``.
+    def model_facts(self, kind: str, wanted: str = "") -> ModelFacts:
+        """Return the facts about a model of ``kind``.
+
+        Args:
+            kind: The kind.
+            wanted: As in a request; empty for the version in production.
 
         Raises:
-            UnknownModel: There is no such kind.
-            ModelUnavailable: The server has no model of this kind.
+            UnknownModel: There is no such kind or version.
+            ModelUnavailable: The server has no model of this kind in production.
         """
         if kind not in KINDS:
             raise UnknownModel(f"the kinds of model are {' and '.join(KINDS)}", field="kind")
-        if kind not in self.facts:
-            raise _unavailable(kind)
-        return self.facts[kind]
+        crew = self.lineup.crew(kind)
+        model = crew.steady(wanted).model
+        return self._describe(model, crew.roles.stage_of(model.tag))
+
+    def _describe(self, model: LoadedModel, stage: Stage) -> ModelFacts:
+        settings = self.settings
+        scores = model.kind == CLASSIFIER
+        limit = settings.max_rows if scores else settings.max_generated_rows
+        notice = self.lineup.notice(model.tag)
+        if stage == "production":
+            found = [
+                p.text for p in self.lineup.problems if (p.kind, p.stage) == (model.kind, stage)
+            ]
+            notice = "; ".join([*found, *filter(None, [notice])])
+        return describe(model, limit, stage, notice)
 
     def health(self) -> dict[str, Any]:
-        """Return whether the host serves, what it serves, and on what."""
+        """Return whether the host serves, what it serves, and on what.
+
+        ``status`` is draining, degraded (something that should be live is not; ``notices`` says
+        what) or serving.
+        """
+        lineup = self.lineup
+        crews = [lineup.crew(kind) for kind in KINDS]
+        state = "degraded" if lineup.problems else "serving"
         return {
-            "status": "draining" if self.draining else "serving",
-            "device": self.provider.name,
-            "device_reason": self.provider.reason,
-            "models": {
-                kind: self.facts[kind]["model"] if kind in self.facts else None for kind in KINDS
-            },
-            "notices": [facts["notice"] for facts in self.facts.values() if facts["notice"]],
+            "status": "draining" if self._gate.draining else state,
+            "device": lineup.provider.name,
+            "device_reason": lineup.provider.reason,
+            "device_details": _details(lineup.provider),
+            "models": {crew.kind: crew.roles.production for crew in crews},
+            "versions": [
+                {
+                    "kind": crew.kind,
+                    "model": tag,
+                    "stage": stage,
+                    "percent": crew.percent_of(stage),
+                }
+                for crew in crews
+                for tag, stage, _ in crew
+            ],
+            "watching": lineup.watching,
+            "notices": self._notices(),
         }
 
-
-def _unavailable(kind: str) -> ModelUnavailable:
-    return ModelUnavailable(f"this server has no usable {kind} in production")
+    def _notices(self) -> list[str]:
+        live = [tag for kind in KINDS for tag, _, _ in self.lineup.crew(kind)]
+        remarks = [notice for tag in live if (notice := self.lineup.notice(tag))]
+        return [*(problem.text for problem in self.lineup.problems), *remarks]

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from cipherscore.errors import (
-    SHOWN_LENGTH,
     ExtraField,
     InvalidRequest,
     MalformedToken,
     MissingField,
     TokenFormatError,
+    UnknownToken,
+    WrongKey,
 )
 from cipherscore.proto.v1 import cipherscore_pb2
-from cipherscore.tokens import from_text
+from cipherscore.tokens import MIN_LENGTH, from_text, key_id_of
+from cipherscore.vocabulary import UNSEEN, Vocabulary
 
 MAX_DICTIONARY = 65_536
 """Distinct tokens one column may bring; two bytes index them."""
 
+Payload: TypeAlias = "bytes | np.ndarray"
+"""Vocabulary indices of some rows, row-major [rows, fields]: little-endian int32 bytes or int32."""
+
 _NARROW = 256
+_WRONG = 255
+_NO_INDEX = bytes([_WRONG])
+"""A byte that is no index of a field with at most `_WRONG` tokens."""
+_TOKEN_TEXT = MIN_LENGTH * 4 // 3
+"""Length of the shortest token as text."""
 
 
 class Column(NamedTuple):
@@ -39,6 +50,31 @@ class Table(Protocol):
     def rows(self) -> int:
         """Number of rows the request says it holds."""
 
+    def indices(self, vocabulary: Vocabulary) -> Payload:
+        """Return the vocabulary indices of the rows.
+
+        Raises:
+            RequestError: A field is missing, extra or sent twice, or a token is refused.
+        """
+
+
+class ColumnTable(ABC):
+    """A batch that comes, or is best taken, column by column."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """See `Table`."""
+
+    def indices(self, vocabulary: Vocabulary) -> Payload:
+        """See `Table`."""
+        columns = self.columns(vocabulary.fields)
+        indices = np.empty((self.rows, len(columns)), dtype=np.int32)
+        for position, column in enumerate(columns):
+            indices[:, position] = _translation(column, vocabulary)[column.indices]
+        return indices
+
+    @abstractmethod
     def columns(self, fields: Sequence[str]) -> Sequence[Column]:
         """Return one column per field of ``fields``, in that order, each with `rows` indices.
 
@@ -47,7 +83,7 @@ class Table(Protocol):
         """
 
 
-class ProtoTable:
+class ProtoTable(ColumnTable):
     """A `TokenTable` message; its index bytes are used in place, never copied."""
 
     def __init__(self, table: cipherscore_pb2.TokenTable) -> None:
@@ -57,6 +93,54 @@ class ProtoTable:
     def rows(self) -> int:
         """See `Table`."""
         return self._table.rows
+
+    def indices(self, vocabulary: Vocabulary) -> Payload:
+        """See `Table`."""
+        payload = self._only_row(vocabulary) if self.rows == 1 else self._narrow(vocabulary)
+        # What is unusual, or wrong, takes the long way, which says what is wrong.
+        return super().indices(vocabulary) if payload is None else payload
+
+    def _narrow(self, vocabulary: Vocabulary) -> np.ndarray | None:
+        """Return the rows' indices where all of them fit one byte; None where anything is unusual.
+
+        Positions become indices by one table per column, all of a column's bytes at once.
+        """
+        known, rows = vocabulary.index, self.rows
+        translated = {}
+        for column in self._table.columns:
+            codes = known.get(column.field)
+            if codes is None or len(codes) > _WRONG or len(column.indices) != rows:
+                return None
+            try:
+                table = bytes([codes[token] for token in column.dictionary])
+            except KeyError:
+                return None
+            if len(table) > _NARROW:
+                return None
+            found = column.indices.translate(table.ljust(_NARROW, _NO_INDEX))
+            if _NO_INDEX in found:
+                return None
+            translated[column.field] = found
+        if len(translated) != len(known) or len(self._table.columns) != len(known):
+            return None
+        joined = b"".join([translated[field] for field in known])
+        columns: np.ndarray = np.frombuffer(joined, dtype=np.uint8).reshape(len(known), rows)
+        return columns.T.astype(np.int32, order="C")
+
+    def _only_row(self, vocabulary: Vocabulary) -> bytes | None:
+        """Return the one row's indices, or None where anything is unusual."""
+        cells = {}
+        for column in self._table.columns:
+            if len(column.dictionary) != 1 or column.indices != b"\0":
+                return None
+            cells[column.field] = column.dictionary[0]
+        packed = vocabulary.packed
+        if len(self._table.columns) != len(packed):
+            return None
+        try:
+            return b"".join([known[cells[field]] for field, known in packed.items()])
+        except KeyError:
+            return None
 
     def columns(self, fields: Sequence[str]) -> Sequence[Column]:
         """See `Table`."""
@@ -94,7 +178,7 @@ class ProtoTable:
         return Column(name, column.dictionary, indices)
 
 
-class RecordTable:
+class RecordTable(ColumnTable):
     """JSON records: one object per row, field name to token text."""
 
     def __init__(self, records: Sequence[Mapping[str, str]]) -> None:
@@ -137,6 +221,32 @@ def _is_token(text: str) -> bool:
     return True
 
 
+def _translation(column: Column, vocabulary: Vocabulary) -> np.ndarray:
+    """Return int32 [dictionary]: the model's index of each of the column's tokens."""
+    found = vocabulary.encode(column.field, column.dictionary)
+    if UNSEEN in found:
+        position = found.index(UNSEEN)
+        rows = np.flatnonzero(column.indices == position)
+        row = int(rows[0]) if len(rows) else None
+        raise refusal(vocabulary, column.field, column.dictionary[position], row)
+    return np.array(found, dtype=np.int32)
+
+
+def refusal(
+    vocabulary: Vocabulary, field: str, token: bytes, row: int | None
+) -> MalformedToken | WrongKey | UnknownToken:
+    """Return what is wrong with a token that is not in ``vocabulary``, without showing it."""
+    try:
+        key_id = key_id_of(token)
+    except TokenFormatError as error:
+        return MalformedToken(str(error), field=field, row=row)
+    if key_id != vocabulary.key_id:
+        return WrongKey(f"field {field!r} holds a token of another key", field=field, row=row)
+    return UnknownToken(
+        f"field {field!r} holds a token the model never saw in training", field=field, row=row
+    )
+
+
 def check_fields(
     given: Mapping[str, object], fields: Sequence[str], row: int | None = None
 ) -> None:
@@ -157,7 +267,10 @@ def check_fields(
 
 
 def printable(name: str) -> str:
-    """Return a caller's text fit for a message and a gRPC header: short, printable ASCII."""
-    if name.isascii() and name.isprintable() and len(name) <= SHOWN_LENGTH:
-        return name
-    return ascii(name[:SHOWN_LENGTH])[1:-1]
+    """Return a caller's text fit for a message, a header and a log: short, printable ASCII.
+
+    One as long as a token's text is not repeated: it may be one, put where it does not belong.
+    """
+    if len(name) >= _TOKEN_TEXT:
+        return "(a long name)"
+    return name if name.isascii() and name.isprintable() else ascii(name)[1:-1]

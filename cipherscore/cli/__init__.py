@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from cipherscore.cli import keys, models, owner, run, schema, talk, trainer
+from cipherscore.cli import clients, keys, models, owner, run, schema, settings, talk, trainer
 from cipherscore.cli.common import complain
 from cipherscore.errors import CipherScoreError
 
@@ -19,8 +19,8 @@ app = typer.Typer(
     name="cipherscore",
     help="Score credit applications and make synthetic credit data on a host that never sees a "
     "value or a key.\n\nThe data owner's side: keys, schema, data, encrypt, decrypt, score, "
-    "generate, gateway.  The host's side: train, export, models, serve.  `cipherscore run` does "
-    "it all once, on this machine.",
+    "generate, gateway.  The host's side: train, export, models, serve, settings, clients.  "
+    "`cipherscore run` does it all once, on this machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,6 +37,8 @@ app.add_typer(trainer.app, name="train", rich_help_panel="Host")
 app.command("export", rich_help_panel="Host")(trainer.export)
 app.add_typer(models.app, name="models", rich_help_panel="Host")
 app.command("serve", rich_help_panel="Host")(models.serve)
+app.add_typer(settings.app, name="settings", rich_help_panel="Host")
+app.add_typer(clients.app, name="clients", rich_help_panel="Host")
 app.command("run", rich_help_panel="All at once")(run.run)
 
 
@@ -70,7 +72,7 @@ def _extra_for(module: str) -> str | None:
     """Return the extra that installs a missing third-party module."""
     extras = {
         "tables": ("numpy", "pyarrow"),
-        "serve": ("bentoml", "fastapi", "onnxruntime", "pydantic_settings", "serving", "registry"),
+        "serve": ("bentoml", "onnxruntime", "pydantic_settings", "serving", "registry"),
         "train": ("torch", "tensorflow", "keras", "onnx", "tf2onnx", "onnxscript", "sklearn"),
     }
     return next(

@@ -24,7 +24,7 @@ from cipherscore.errors import CipherScoreError
 
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
-SECRET_VARIABLES = ("CIPHERSCORE_PASSPHRASE", "CIPHERSCORE_KEYSET")
+SECRET_VARIABLES = ("CIPHERSCORE_PASSPHRASE", "CIPHERSCORE_KEYSET", "CIPHERSCORE_API_KEY_FILE")
 
 
 class StepFailed(CipherScoreError):
@@ -177,7 +177,7 @@ class Servers:
 
 
 def host_environment() -> dict[str, str]:
-    """Return the environment of a host process: nothing that opens a keyset."""
+    """Return the environment of a host process: nothing that is the owner's alone."""
     return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from cipherscore.cli.bulk import Engine, score_table
 from cipherscore.cli.common import (
     GRPC_ADDRESS,
     FittedSchemaOption,
@@ -30,26 +31,54 @@ AddressOption = Annotated[str, typer.Option(help="gRPC address of the host, HOST
 TlsOption = Annotated[
     Path | None, typer.Option(help="PEM file with the root certificates of a TLS host.")
 ]
+TlsCertOption = Annotated[
+    Path | None, typer.Option(help="PEM file with this client's certificate, for mutual TLS.")
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option(help="PEM file with the private key of --tls-cert.")
+]
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Allow plain text to another machine.")
+]
+ApiKeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CIPHERSCORE_API_KEY_FILE",
+        help="File with the API key or JWT that the host asks for; read again when it changes.",
+    ),
 ]
 
 
 def score(
-    records: Annotated[str, typer.Argument(help="JSON (one record or a list), CSV or Parquet file; - for JSON from stdin.")],
+    records: Annotated[str, typer.Argument(help="JSON (one record or a list), CSV or Parquet file, - for JSON from stdin; with another engine than remote, a token table.")],
+    engine: Annotated[Engine, typer.Option(help="remote encrypts here and asks the host; local and ray score a token table, on the host side.")] = Engine.REMOTE,
+    target: Annotated[Path | None, typer.Option("--out", help="Folder of the answers (local, ray).")] = None,
+    model: Annotated[str | None, typer.Option(help="name:version (local, ray) [default: the classifier in production].")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or int8 (local, ray).")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, strict or cpu (local, ray).")] = "auto",
     address: AddressOption = GRPC_ADDRESS,
     schema: FittedSchemaOption = None,
     keyset: KeysetOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
     tls_root: TlsOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    api_key_file: ApiKeyFileOption = None,
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Encrypt applications here, have them scored by the host, and print the answers."""
+    """Encrypt applications here, have them scored by the host, and print the answers.
+
+    With --engine local or ray: score a whole token table where it lies, without a server.
+    """
+    if engine is not Engine.REMOTE:
+        score_table(Path(records), target, engine, model, precision, device, as_json=as_json)
+        return
     from cipherscore.client import Client
 
-    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
+    settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
     with Client(address=address, **settings) as client:
         scores = client.score(_read_rows(records, client))
 
@@ -75,6 +104,9 @@ def generate(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
     tls_root: TlsOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    api_key_file: ApiKeyFileOption = None,
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +118,8 @@ def generate(
     classes = {"any": None, "good": False, "bad": True}
     if credit not in classes:
         raise typer.BadParameter(f"{credit!r} is not one of any, good, bad", param_hint="--credit")
-    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
+    settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
     with Client(address=address, **settings) as client:
         rows = client.generate(count, bad_credit=classes[credit], seed=seed)
 
@@ -109,6 +142,9 @@ def gateway(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
     tls_root: TlsOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    api_key_file: ApiKeyFileOption = None,
     insecure: InsecureOption = False,
 ) -> None:
     """Serve POST /predictCreditRisk on the owner's side: raw records in, [[1],[2],…] out."""
@@ -117,7 +153,8 @@ def gateway(
     from cipherscore.client import AsyncClient
     from cipherscore.client.gateway.server import create_server
 
-    settings = _connection(schema, keyset, passphrase_file, passphrase_fd, tls_root, insecure)
+    settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
+    settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
 
     async def listen() -> bool:
         client: AsyncClient = AsyncClient(address=address, **settings)
@@ -135,19 +172,32 @@ def _connection(
     keyset: Path | None,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
-    tls_root: Path | None,
-    insecure: bool,
 ) -> dict[str, Any]:
-    """Return the arguments that `Client` and `AsyncClient` share, the keyset opened."""
-    from cipherscore.client import Tls
+    """Return what `Client` and `AsyncClient` need of keys and schema, the keyset opened."""
     from cipherscore.client.passphrase import load_keyset
 
     home = Home()
     return {
         "keyset": load_keyset(keyset or home.keyset, passphrase_file, passphrase_fd),
         "schema": schema or home.schema,
-        "tls": Tls(root_certificates=tls_root) if tls_root else None,
+    }
+
+
+def _way(
+    root: Path | None,
+    certificate: Path | None,
+    private_key: Path | None,
+    api_key_file: Path | None,
+    insecure: bool,
+) -> dict[str, Any]:
+    """Return what they need to reach the host."""
+    from cipherscore.client import Tls
+
+    files = (root, certificate, private_key)
+    return {
+        "tls": Tls(*files) if any(files) else None,
         "insecure": insecure,
+        "api_key": api_key_file,
     }
 
 

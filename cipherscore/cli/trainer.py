@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from cipherscore.cli.common import Home, JsonOption, SeedOption, out, progress_bar, show
 
 if TYPE_CHECKING:
+    from export.int8 import Quantised
     from export.parity import ParityReport
     from training.runs import Run
 
@@ -93,17 +95,25 @@ def export(
     from registry import Registry
 
     home = Home()
-    compared: list[ParityReport] = []
+    compared: list[tuple[ParityReport, Quantised | None]] = []
     version = package_run(
         folder or home.run(kind.value), read_tokens(tokens or home.tokens),
-        Registry(home.bentoml), report=compared.append,
+        Registry(home.bentoml), report=lambda *both: compared.append(both),
     )  # fmt: skip
-    parity = compared[0]
-    facts = {"model": version.tag, "max_abs_diff": parity.max_abs_diff, "rows": parity.rows}
+    parity, small = compared[0]
+    facts: dict[str, Any] = {
+        "model": version.tag, "max_abs_diff": parity.max_abs_diff, "rows": parity.rows,
+        "int8": None if small is None else asdict(small),
+    }  # fmt: skip
     text = (
         f"{version.tag}: candidate; largest difference to its source {parity.max_abs_diff:.1e} "
         f"over {parity.rows} rows"
     )
+    if small is not None:
+        text += (
+            f"\nint8 variant {'registered beside it' if small.kept else 'left out'}: AUC differs "
+            f"by {small.auc_difference:+.5f}, a probability by {small.max_abs_diff:.1e} at most"
+        )
     show(facts, as_json, lambda: out.print(text))
 
 

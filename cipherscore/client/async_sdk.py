@@ -45,7 +45,8 @@ class AsyncClient(Session):
         pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
         try:
             for request in requests:
-                pending.append((request, stub.Score(request, timeout=seconds)))
+                call = stub.Score(request, timeout=seconds, metadata=self._metadata)
+                pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
                     scores += read_scores(sent, await call)
@@ -72,7 +73,7 @@ class AsyncClient(Session):
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
         request = generate_request(self._codec, count, bad_credit, seed)
         rows = RowCollector(self._codec, count)
-        call = stub.Generate(request, timeout=seconds)
+        call = stub.Generate(request, timeout=seconds, metadata=self._metadata)
         try:
             async for answer in call:
                 rows.add(answer)
@@ -86,7 +87,8 @@ class AsyncClient(Session):
         """Return what the host says about a model; see `cipherscore.client.sdk.Client.model`."""
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
         try:
-            answer = await stub.GetModel(pb.GetModelRequest(kind=kind), timeout=seconds)
+            request = pb.GetModelRequest(kind=kind)
+            answer = await stub.GetModel(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
         return ModelInfo.from_message(answer)

@@ -55,12 +55,19 @@ class ModelInfo:
     device_reason: str
     max_rows: int
     notice: str
+    stage: str
+    precision: str
+    device_details: Mapping[str, str]
 
     @classmethod
     def from_message(cls, message: pb.Model) -> ModelInfo:
         """Read the host's answer."""
         values = {name: getattr(message, name) for name in cls.__dataclass_fields__}
-        values.update(fields=tuple(message.fields), metrics=dict(message.metrics))
+        values.update(
+            fields=tuple(message.fields),
+            metrics=dict(message.metrics),
+            device_details=dict(message.device_details),
+        )
         return cls(**values)
 
 

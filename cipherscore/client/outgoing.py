@@ -64,6 +64,21 @@ def generate_request(
     )
 
 
+def token_rows(table: pb.TokenTable) -> Iterator[dict[str, bytes]]:
+    """Yield a table's rows as field name to token."""
+    widths = {
+        column.field: 1 if len(column.dictionary) <= BYTE_DICTIONARY else 2
+        for column in table.columns
+    }
+    for row in range(table.rows):
+        cells = {}
+        for column in table.columns:
+            width = widths[column.field]
+            at = int.from_bytes(column.indices[row * width : (row + 1) * width], "little")
+            cells[column.field] = column.dictionary[at]
+        yield cells
+
+
 def _rows_per_request(codec: RecordCodec, limit: int) -> int:
     """Return `limit`, or fewer where that many rows could make more than `REQUEST_BYTES`."""
     columns = [(len(column), max(map(len, column.values()))) for column in codec.tokens.values()]

@@ -52,7 +52,9 @@ class Client(Session):
         requests = self._requests(rows)
         try:
             if len(requests) == 1:  # a future would cost a thread hand-off
-                return read_scores(requests[0], stub.Score(requests[0], timeout=seconds))
+                request = requests[0]
+                answer = stub.Score(request, timeout=seconds, metadata=self._metadata)
+                return read_scores(request, answer)
             return self._score_many(stub, requests, seconds)
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
@@ -64,7 +66,8 @@ class Client(Session):
         pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
         try:
             for request in requests:
-                pending.append((request, stub.Score.future(request, timeout=seconds)))
+                call = stub.Score.future(request, timeout=seconds, metadata=self._metadata)
+                pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
                     scores += read_scores(sent, call.result())
@@ -103,7 +106,7 @@ class Client(Session):
         seconds, stub = self._deadline(timeout), self._connect(grpc)
         request = generate_request(self._codec, count, bad_credit, seed)
         rows = RowCollector(self._codec, count)
-        call = stub.Generate(request, timeout=seconds)
+        call = stub.Generate(request, timeout=seconds, metadata=self._metadata)
         try:
             for answer in call:
                 rows.add(answer)
@@ -122,7 +125,8 @@ class Client(Session):
         """
         seconds, stub = self._deadline(timeout), self._connect(grpc)
         try:
-            answer = stub.GetModel(pb.GetModelRequest(kind=kind), timeout=seconds)
+            request = pb.GetModelRequest(kind=kind)
+            answer = stub.GetModel(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
         return ModelInfo.from_message(answer)

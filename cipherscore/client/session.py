@@ -7,9 +7,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from cipherscore.client.context import forwarded
+from cipherscore.client.credential import Credential
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.keys import Keyset
-from cipherscore.client.outgoing import Record, score_requests
+from cipherscore.client.outgoing import Record, score_requests, token_rows
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.transport import MAX_RETRIES, Address, Tls, Transport
 from cipherscore.errors import ConfigurationError
@@ -45,6 +47,7 @@ class Session:
         key_id: str | None = None,
         tls: Tls | None = None,
         insecure: bool = False,
+        api_key: str | Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retries: int = MAX_RETRIES,
         batch_rows: int = DEFAULT_BATCH_ROWS,
@@ -59,9 +62,11 @@ class Session:
             key_id: Encrypt under this key of the keyset instead of its primary one.
             tls: TLS settings.  Without, only a loopback address is allowed.
             insecure: Allow plain text to another machine.
+            api_key: API key or JWT, or the path of a file with it, which is read again when it
+                changes.  Sent over TLS and to a loopback address only.
             timeout: Deadline of a call in seconds, retries included.
-            retries: Further attempts after UNAVAILABLE, 0 to 4, with exponential backoff and
-                jitter.
+            retries: Further attempts after UNAVAILABLE and RESOURCE_EXHAUSTED, 0 to 4, after the
+                time the host names, else with exponential backoff and jitter.
             batch_rows: Most rows of one message; larger inputs are cut.
 
         Raises:
@@ -74,7 +79,8 @@ class Session:
         self.timeout = timeout
         self._deadline(timeout)
         self.address = address
-        self._transport = Transport(Address(address), tls, insecure, retries)
+        self._credential = None if api_key is None else Credential(api_key)
+        self._transport = Transport(Address(address), tls, insecure, retries, self._credential)
         self._batch_rows = batch_rows
         self.schema = schema if isinstance(schema, Schema) else load_schema(schema)
         opened = keyset if isinstance(keyset, Keyset) else _open(Path(keyset), passphrase)
@@ -89,6 +95,17 @@ class Session:
         """Id of the key that this client encrypts under."""
         return self._codec.key_id
 
+    def encrypt(self, rows: Any) -> list[dict[str, bytes]]:
+        """Return each row's tokens by field, for a host that is asked in another protocol.
+
+        Args:
+            rows: As in ``score``.
+
+        Raises:
+            DataError: A row is wrong; a `RecordError` names the field and the row.
+        """
+        return [row for request in self._requests(rows) for row in token_rows(request.table)]
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address!r}, key {self.key_id})"
 
@@ -101,6 +118,12 @@ class Session:
                 self._channel = self._transport.open(factory)
                 self._stub = CipherScoreStub(self._channel)  # type: ignore[no-untyped-call]
         return self._stub
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...] | None:
+        """The metadata of a call that begins now."""
+        own = () if self._credential is None else self._credential.metadata()
+        return (*own, *forwarded()) or None
 
     def _deadline(self, timeout: float | None) -> float:
         timeout = self.timeout if timeout is None else timeout

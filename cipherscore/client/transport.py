@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from cryptography.x509 import load_pem_x509_certificates
 
+from cipherscore.client.credential import Credential
 from cipherscore.errors import (
     CipherScoreError,
     ConfigurationError,
@@ -26,6 +27,7 @@ from cipherscore.errors import (
 SERVICE = "cipherscore.v1.CipherScore"
 CODE_KEY = "cipherscore-error-code"
 FIELD_KEY = "cipherscore-error-field"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 MAX_RETRIES = 4
 """gRPC takes at most five attempts (gRFC A6); a higher number would be cut silently."""
@@ -108,16 +110,19 @@ class Transport:
         tls: TLS settings; None for plain text.
         insecure: Allow plain text to another machine.  The host's answers are then not
             authentic, and whoever listens learns what the host learns.
-        retries: Further attempts after UNAVAILABLE, 0 to `MAX_RETRIES`.
+        retries: Further attempts after UNAVAILABLE and RESOURCE_EXHAUSTED, 0 to `MAX_RETRIES`.
+        credential: Shown with every call.
 
     Raises:
-        ConfigurationError: A value is out of range, or plain text would leave this machine.
+        ConfigurationError: A value is out of range, or plain text would leave this machine, with
+            a credential also where that is allowed.
     """
 
     address: Address
     tls: Tls | None = None
     insecure: bool = False
     retries: int = MAX_RETRIES
+    credential: Credential | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.retries <= MAX_RETRIES:
@@ -128,6 +133,11 @@ class Transport:
             raise ConfigurationError(
                 f"{self.address.text} is another machine: give TLS settings (Tls, --tls-root) "
                 "or allow plain text (insecure=True, --insecure)"
+            )
+        if self.tls is None and self.credential is not None and not self.address.loopback:
+            raise ConfigurationError(
+                f"an API key is not sent to {self.address.text} in plain text, where others could "
+                "read and use it: give TLS settings (Tls, --tls-root)"
             )
         if self.tls is not None:
             self.tls.credentials()  # so that a wrong file is reported now, not at the first call
@@ -160,13 +170,17 @@ class Transport:
 
 
 def service_config(retries: int) -> str:
-    """Return gRPC's service config: exponential backoff with jitter, on UNAVAILABLE only (A6)."""
+    """Return gRPC's service config (A6): exponential backoff with jitter.
+
+    Both statuses mean that the request was not begun.  Where the host names a time
+    (``grpc-retry-pushback-ms``), gRPC waits for that instead.
+    """
     policy = {
         "maxAttempts": retries + 1,
         "initialBackoff": "0.2s",
         "maxBackoff": "3s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
     }
     return json.dumps({"methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": policy}]})
 
@@ -195,12 +209,18 @@ def translate(failure: Any, address: str, timeout: float) -> CipherScoreError:
     metadata = {key: _text(value) for key, value in failure.trailing_metadata() or ()}
     if CODE_KEY in metadata:
         cls = request_errors().get(metadata[CODE_KEY], RequestError)
-        return cls(detail, field=metadata.get(FIELD_KEY))
+        wait = _seconds(metadata.get(PUSHBACK_KEY, ""))
+        return cls(detail, field=metadata.get(FIELD_KEY), retry_after=wait)
     if status == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{address} did not answer within {timeout:g} s", status=status)
     if status == "UNAVAILABLE":
         return ServiceUnavailable(f"{address} is unavailable: {detail}", status=status)
     return ServiceError(f"{address} answered {status}: {detail}", status=status)
+
+
+def _seconds(milliseconds: str) -> float | None:
+    """Return the time a host named; None if it named none, or says not to try again."""
+    return int(milliseconds) / 1000 if re.fullmatch(r"[0-9]{1,9}", milliseconds) else None
 
 
 def _text(value: str | bytes) -> str:

@@ -21,8 +21,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     return tiny_models(tmp_path_factory.mktemp("registry"))
 
 
-@pytest.fixture(scope="session")
-def server(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="session", params=["native", "grpcio"])
+def server(
+    request: pytest.FixtureRequest, models: TinyModels, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
     with serving(
         models.home,
@@ -32,11 +34,12 @@ def server(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iter
         max_generated_json_rows=MAX_JSON_GENERATED,
         max_message_bytes=MAX_BYTES,
         threads=1,
+        grpc_engine=request.param,
     ) as running:
         yield running
     # Nothing the suite sends may reach a handler's last resort.
     text = log.read_text()
-    assert "[ERROR]" not in text
+    assert '"level": "error"' not in text
     assert "Traceback" not in text
 
 

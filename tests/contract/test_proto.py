@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
+from cipherscore.proto.inference import grpc_service_pb2
 from cipherscore.proto.v1 import cipherscore_pb2
 
 ROOT = Path(__file__).parents[2]
-SOURCE = "cipherscore/proto/v1/cipherscore.proto"
+SOURCES = {
+    "cipherscore/proto/v1/cipherscore.proto": cipherscore_pb2,
+    "cipherscore/proto/inference/grpc_service.proto": grpc_service_pb2,
+}
 
 
-def test_stubs_are_fresh(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_stubs_are_fresh(tmp_path: Path, source: str) -> None:
     pytest.importorskip("grpc_tools")
     target = tmp_path / "set"
     subprocess.run(
@@ -25,14 +30,14 @@ def test_stubs_are_fresh(tmp_path: Path) -> None:
             "grpc_tools.protoc",
             "-I.",
             f"--descriptor_set_out={target}",
-            SOURCE,
+            source,
         ],
         cwd=ROOT,
         check=True,
     )
     fresh = descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file[0]
     stored = descriptor_pb2.FileDescriptorProto()
-    cipherscore_pb2.DESCRIPTOR.CopyToProto(stored)
+    SOURCES[source].DESCRIPTOR.CopyToProto(stored)
     # Newer compilers write the default json_name out, older ones do not.
     for file in (fresh, stored):
         _without_json_names(file.message_type)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,31 @@ def test_the_bento_records_its_models_and_no_client_code(
     assert "onnxruntime-gpu==" in packages
     assert "torch==" not in packages
     assert not list(source.rglob("*.pyc"))
+
+
+def test_its_image_has_the_grpc_port_and_replaces_dead_workers(
+    bento: tuple[str, Path], models: TinyModels, tmp_path: Path
+) -> None:
+    """BentoML writes the Dockerfile again when it containerizes; both are from our template."""
+    kept = tmp_path / "Dockerfile"
+    program = models.home / "tools/buildah"
+    program.write_text(
+        f"#!{sys.executable}\nimport shutil, sys\n"
+        "given = sys.argv[sys.argv.index('--file') + 1] if '--file' in sys.argv else ''\n"
+        f"given and shutil.copy(given, {str(kept)!r})\n"
+    )
+    program.chmod(0o755)
+    # Elsewhere BentoML 1.4.39 refuses its own copy of the template, as `make containerize` knows.
+    run(models.home, "containerize", bento[0], "--backend", "buildah", cwd=Path("/"))
+    for path in (bento[1] / "env/docker/Dockerfile", kept):
+        dockerfile = path.read_text()
+        exposed = re.findall(r"^EXPOSE (\d+)$", dockerfile, re.MULTILINE)
+        assert {"3000", "50051"} <= set(exposed)
+        *_, entry = re.findall(r"^ENTRYPOINT (.+)$", dockerfile, re.MULTILINE)
+        assert json.loads(entry)[:3] == ["env", "-u", "BENTOML_CONTAINERIZED"]
+        assert "serving.healthcheck" in dockerfile
+        assert "STOPSIGNAL SIGTERM" in dockerfile
+        assert re.search(r"^USER bentoml$", dockerfile, re.MULTILINE)
 
 
 def test_it_serves_what_it_was_built_with_after_a_newer_promote(

@@ -14,14 +14,23 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cipherscore.errors import DeviceError
 from registry.store import Registry
-from serving.providers import missing_for_cuda
+from serving.gpu import find_card
 from tests.support.models import KEY_ID, SIZES, register, tiny_models, vocabulary
 from tests.support.processes import descendants, parents, wait_for
 from tests.support.server import ROOT, bentoml, environment, free_port, serving
 from tests.support.transports import Grpc, Http, Refused, pb, refused
 
 ROW = {field: vocabulary().tokens[field][0] for field in SIZES}
+
+
+def has_gpu() -> bool:
+    try:
+        find_card()
+    except DeviceError:
+        return False
+    return True
 
 
 def refusal(home: Path, **settings: object) -> str:
@@ -55,9 +64,10 @@ def test_refuses_candidates_alone(tmp_path: Path) -> None:
     assert "no model is in production" in refusal(tmp_path)
 
 
-@pytest.mark.skipif(not missing_for_cuda(), reason="this machine has CUDA")
+@pytest.mark.skipif(has_gpu(), reason="this machine has a GPU")
 def test_refuses_a_device_it_lacks(home: Path) -> None:
-    assert "CUDA was asked for but does not run here" in refusal(home, device="cuda")
+    said = refusal(home, device="strict")
+    assert "CUDA was asked for (CIPHERSCORE_DEVICE=strict) but does not run here" in said
 
 
 def test_refuses_a_wrong_setting(home: Path) -> None:
@@ -180,8 +190,8 @@ def test_no_worker_outlives_its_parent(home: Path, tmp_path: Path) -> None:
 
 def test_two_workers_share_the_port(home: Path, tmp_path: Path) -> None:
     with serving(home, tmp_path / "log", workers=2) as server:
+        wait_for(lambda: server.log.read_text().count("gRPC on") == 2, 30, "both workers serve")
         for _ in range(20):
             client = Grpc(server.grpc)
             assert client.score([ROW]).probability
             client.channel.close()
-    assert server.log.read_text().count("gRPC on") == 2

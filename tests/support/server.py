@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -53,11 +54,15 @@ class Server:
     http: str
     grpc: str
     log: Path
+    tls: ssl.SSLContext | None = None
+    """What a client of a server with TLS needs."""
 
     def ready(self) -> bool:
         """Return whether it answers ``/readyz``."""
         try:
-            with urllib.request.urlopen(f"{self.http}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"{self.http}/readyz", timeout=5, context=self.tls
+            ) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -83,11 +88,18 @@ def serving(
     log: Path,
     target: str = "serving.service:CipherScore",
     cwd: Path = ROOT,
+    tls: ssl.SSLContext | None = None,
+    python: str = sys.executable,
     **settings: object,
 ) -> Iterator[Server]:
-    """Serve the registry in ``home`` until the block ends."""
+    """Serve the registry in ``home`` until the block ends.
+
+    With ``tls``, what its clients need, the server's certificate must be for ``localhost``;
+    ``python`` is the interpreter that serves.
+    """
     http_port, grpc_port = free_port(), free_port()
-    command = bentoml("serve", target, "--host", "127.0.0.1", "--port", str(http_port))
+    _, *arguments = bentoml("serve", target, "--host", "127.0.0.1", "--port", str(http_port))
+    command = [python, *arguments]
     settings.setdefault("grpc_port", grpc_port)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -98,9 +110,8 @@ def serving(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(
-        process, f"http://127.0.0.1:{http_port}", f"127.0.0.1:{settings['grpc_port']}", log
-    )
+    http = f"http://127.0.0.1:{http_port}" if tls is None else f"https://localhost:{http_port}"
+    server = Server(process, http, f"127.0.0.1:{settings['grpc_port']}", log, tls)
     try:
         server.wait_ready()
         yield server

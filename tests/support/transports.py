@@ -47,7 +47,7 @@ class Generated:
 class Transport(Protocol):
     name: str
 
-    def score(self, rows: Sequence[Row], key_id: str = KEY_ID) -> Scored: ...
+    def score(self, rows: Sequence[Row], key_id: str = KEY_ID, model: str = "") -> Scored: ...
 
     def generate(
         self,
@@ -87,9 +87,10 @@ class Http:
             answer.status_code, found["code"], found.get("field"), found.get("row"), answer.text
         )
 
-    def score(self, rows: Sequence[Row], key_id: str = KEY_ID) -> Scored:
+    def score(self, rows: Sequence[Row], key_id: str = KEY_ID, model: str = "") -> Scored:
         records = [{field: to_text(token) for field, token in row.items()} for row in rows]
-        found = self.post("/v1/score", {"key_id": key_id, "records": records})
+        body = {"key_id": key_id, "records": records, **({"model": model} if model else {})}
+        found = self.post("/v1/score", body)
         return Scored(
             [result["probability"] for result in found["results"]],
             [result["decision"] for result in found["results"]],
@@ -141,8 +142,9 @@ class Grpc:
         except grpc.RpcError as error:
             raise refused(error) from error
 
-    def score(self, rows: Sequence[Row], key_id: str = KEY_ID) -> Scored:
-        return scored(self.call("Score", pb.ScoreRequest(key_id=key_id, table=table(rows))))
+    def score(self, rows: Sequence[Row], key_id: str = KEY_ID, model: str = "") -> Scored:
+        request = pb.ScoreRequest(key_id=key_id, table=table(rows), model=model)
+        return scored(self.call("Score", request))
 
     def generate(
         self,

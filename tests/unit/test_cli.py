@@ -34,7 +34,7 @@ from tests.support.real_data import german_credit
 
 PASSPHRASE = "correct horse battery"
 FRAMEWORKS = ("torch", "tensorflow", "keras", "bentoml", "onnxruntime", "onnx", "numpy", "pyarrow",
-              "grpc", "fastapi", "cryptography")  # fmt: skip
+              "grpc", "cryptography")  # fmt: skip
 
 
 def commands(group=None, prefix=()):
@@ -118,7 +118,8 @@ def test_every_command_has_help(words):
 def test_the_commands_are_the_promised_ones():
     promised = """keys create|keys inspect|keys rotate|data|schema infer|schema check|encrypt|decrypt|
     train classifier|train generator|export|models list|models show|models promote|models rollback|
-    models verify|models remove|models rekey|serve|gateway|score|generate|run"""
+    models unstage|models history|models verify|models remove|models rekey|serve|gateway|score|
+    generate|run"""
     assert {tuple(words.split()) for words in promised.split("|")} <= set(ALL)
 
 
@@ -376,7 +377,8 @@ def test_models_of_an_empty_registry(run):
     assert (code, json.loads(out)) == (0, [])
     assert "no model yet" in run("models", "list")[1]
     for words in (("show", "german-credit-classifier"), ("promote", "x:1"), ("rollback", "x"),
-                  ("verify", "x:1"), ("remove", "x:1")):  # fmt: skip
+                  ("verify", "x:1"), ("remove", "x:1"), ("unstage", "x", "--stage", "canary"),
+                  ("promote", "x:1", "--stage", "canary", "--percent", "5")):  # fmt: skip
         refused(run("models", *words), 6)
 
 

@@ -155,6 +155,18 @@ class TestScore:
         assert connect(batch_rows=batch_rows).score(rows) == expected(rows)
         assert len(host.requests) == -(-45 // batch_rows)
 
+    def test_encrypted_rows_are_those_that_are_sent(self, address, host):
+        rows = [record(n * 13) for n in range(300)]
+        with Client(KEYSET, SCHEMA, address, batch_rows=100) as client:
+            encrypted = client.encrypt(rows)
+            assert not host.requests
+            for row in rows:
+                client.score([row])
+        assert encrypted == [
+            {column.field: column.dictionary[0] for column in request.table.columns}
+            for request in host.requests
+        ]
+
     def test_any_iterable_will_do(self, connect, host):
         rows = [record(n) for n in range(5)]
         assert connect().score(row for row in rows) == expected(rows)
@@ -410,7 +422,7 @@ class TestRetries:
 
     @pytest.mark.parametrize(
         "code",
-        ["INVALID_ARGUMENT", "INTERNAL", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED"],
+        ["INVALID_ARGUMENT", "INTERNAL", "UNAUTHENTICATED", "FAILED_PRECONDITION", "ABORTED"],
     )
     def test_no_other_status_is_tried_again(self, connect, host, code):
         host.script = [fail(grpc.StatusCode[code])] * 2

@@ -309,6 +309,12 @@ class TestHostFailures:
             ("unknown-model", 502),
             ("wrong-key", 502),
             ("missing-field", 502),
+            ("rate-limited", 429),
+            ("overloaded", 429),
+            ("draining", 503),
+            ("deadline-passed", 504),
+            ("unauthenticated", 502),
+            ("permission-denied", 502),
         ],
     )
     def test_a_host_that_refuses(self, http, host, code, status):
@@ -318,6 +324,19 @@ class TestHostFailures:
         answer = post(http, [GOOD])
         assert answer.status_code == status
         assert answer.json() == {"error": "why", "field": "colour"}
+
+    @pytest.mark.parametrize(
+        ("milliseconds", "header"),
+        [("1", "1"), ("1200", "2"), ("60000", "60"), ("-1", None), ("x", None), (None, None)],
+    )
+    def test_when_to_try_again_is_passed_on(self, http, host, milliseconds, header):
+        metadata = {"cipherscore_error_code": "rate-limited"}
+        if milliseconds is not None:
+            metadata["grpc_retry_pushback_ms"] = milliseconds
+        host.script = [fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "why", **metadata)]
+        answer = post(http, [GOOD])
+        assert answer.status_code == 429
+        assert answer.headers.get("retry-after") == header
 
 
 class TestSecrecy:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_CLIENT_MB = 100
 ML_PACKAGES = {
-    "bentoml", "fastapi", "keras", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scipy",
+    "bentoml", "keras", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scipy",
     "sklearn", "tensorflow", "tf2onnx", "torch",
 }  # fmt: skip
 IMPORTS = """

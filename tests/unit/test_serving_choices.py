@@ -9,7 +9,7 @@ import pytest
 
 from cipherscore.errors import ConfigurationError, DeviceError, IntegrityError, VersionNotFound
 from serving import models, preflight, providers, selection, settings
-from serving.providers import CPU, CUDA, Provider
+from serving.providers import CPU, Provider
 from serving.settings import Settings, load_settings
 from serving.status import flatten
 from serving.tables import printable
@@ -49,51 +49,36 @@ def test_cores_are_cut_to_the_quota(
     assert Settings(workers=2, threads=3).session_threads == 3
 
 
+def no_driver() -> None:
+    raise DeviceError("no driver")
+
+
 def test_a_machine_without_a_driver_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "missing_for_cuda", lambda: "no driver")
-    assert providers.first_choice("auto") == Provider(CPU, "no driver")
+    monkeypatch.setattr(providers, "find_card", no_driver)
+    assert providers.first_choice("auto") == Provider(CPU, "no driver", "auto")
     assert providers.first_choice("cpu").name == CPU
     with pytest.raises(DeviceError, match="no driver"):
-        providers.first_choice("cuda")
-
-
-@pytest.fixture
-def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that looks as if it had CUDA, and fails at the first kernel."""
-    real = models.open_session
-
-    def open_session(model: bytes, provider: str, threads: int) -> object:
-        if provider == CUDA:
-            raise DeviceError("no kernel image is available")
-        return real(model, provider, threads)
-
-    monkeypatch.setattr(providers, "missing_for_cuda", lambda: "")
-    monkeypatch.setattr(models, "open_session", open_session)
-
-
-@pytest.mark.usefixtures("broken_cuda")
-def test_cuda_that_fails_gives_way_to_the_cpu_unless_it_was_asked_for(tiny: TinyModels) -> None:
-    plan = preflight.make_plan(Settings(), "auto")
-    assert plan.provider.name == CPU
-    assert "no kernel image" in plan.provider.reason
-    assert {model.tag for model in plan.models} == {tiny.classifier.tag, tiny.generator.tag}
-    with pytest.raises(DeviceError, match="no kernel image"):
-        preflight.make_plan(Settings(), "cuda")
+        providers.first_choice("strict")
 
 
 def test_a_probe_that_dies_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = preflight.Plan(Provider(CPU, "x"), (preflight.PlannedModel("a:b", ""),))
+    plan = preflight.Plan(Provider(CPU, "x", "cpu"), (preflight.PlannedModel("a:b", ""),))
     asked: list[str] = []
 
-    def ask(device: str, reason: str = "") -> dict[str, str] | None:
+    def ask(device: str, reason: str = "") -> preflight.Plan:
         asked.append(device)
-        return {"plan": plan.to_json()} if device == CPU else None
+        if device != CPU:
+            raise preflight._Died("was killed by SIGBUS")
+        assert "SIGBUS" in reason
+        return plan
 
     monkeypatch.setattr(preflight, "_ask", ask)
-    assert preflight.plan_in_subprocess(Settings()) == plan
+    found = preflight.plan_in_subprocess(Settings())
     assert asked == ["auto", "cpu"]
-    with pytest.raises(DeviceError, match="died"):
-        preflight.plan_in_subprocess(Settings(device="cuda"))
+    assert found.models == plan.models
+    assert found.provider == Provider(CPU, "x", "auto")
+    with pytest.raises(DeviceError, match="SIGBUS"):
+        preflight.plan_in_subprocess(Settings(device="strict"))
 
 
 def test_a_plan_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,15 @@
 =====================================  ==========================================================
 
 A refusal is JSON too: ``{"error": ..., "field": ..., "record": ...}``; the last two only where they
-are known, ``record`` counts from 0.  Bodies and values are never logged.
+are known, ``record`` counts from 0.  A host that limits the rate, is overloaded or shuts down gives
+429 or 503 with its ``Retry-After``.  Bodies and values are never logged.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +29,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from cipherscore.client.context import forwarding
 from cipherscore.client.gateway.body import (
     MAX_BODY_BYTES,
     MAX_RECORDS,
@@ -40,7 +43,11 @@ from cipherscore.errors import (
     BatchTooLarge,
     DataError,
     DeadlineExceeded,
+    DeadlinePassed,
+    Draining,
     ModelUnavailable,
+    Overloaded,
+    RateLimited,
     RequestError,
     ServiceError,
     ServiceUnavailable,
@@ -124,7 +131,8 @@ class _Gateway:
             declared = request.headers.get("content-length")
             body = await read_body(request.stream(), declared, self._max_body_bytes)
             records = parse_records(body, self._max_records)
-            scores = await self._client.score(records)
+            with forwarding(request.headers):
+                scores = await self._client.score(records)
             return _json([[self._classes[score.decision]] for score in scores])
         except ClientDisconnect:
             return Response(status_code=400)
@@ -161,7 +169,9 @@ class _Gateway:
             content["record"] = row
         if status >= 500:
             logger.warning("the host could not answer: %s", type(error).__name__)
-        return _json(content, status)
+        wait = getattr(error, "retry_after", None)
+        headers = None if wait is None else {"retry-after": str(max(1, math.ceil(wait)))}
+        return _json(content, status, headers)
 
 
 def _status(error: DataError | RequestError | ServiceError) -> int:
@@ -172,9 +182,11 @@ def _status(error: DataError | RequestError | ServiceError) -> int:
         return 400
     if isinstance(error, _CALLER_AT_FAULT):
         return error.http_status
-    if isinstance(error, (ServiceUnavailable, ModelUnavailable)):
+    if isinstance(error, (RateLimited, Overloaded)):
+        return 429
+    if isinstance(error, (ServiceUnavailable, ModelUnavailable, Draining)):
         return 503
-    return 504 if isinstance(error, DeadlineExceeded) else 502
+    return 504 if isinstance(error, (DeadlineExceeded, DeadlinePassed)) else 502
 
 
 class _HostGuard:

@@ -34,12 +34,14 @@ class TokenTable(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[TokenColumn, _Mapping]]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("key_id", "table")
+    __slots__ = ("key_id", "table", "model")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     table: TokenTable
-    def __init__(self, key_id: _Optional[str] = ..., table: _Optional[_Union[TokenTable, _Mapping]] = ...) -> None: ...
+    model: str
+    def __init__(self, key_id: _Optional[str] = ..., table: _Optional[_Union[TokenTable, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("probability", "decision", "model", "threshold")
@@ -54,18 +56,20 @@ class ScoreResponse(_message.Message):
     def __init__(self, probability: _Optional[_Iterable[float]] = ..., decision: _Optional[_Iterable[_Union[CreditClass, str]]] = ..., model: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("key_id", "count", "credit_class", "seed", "noise")
+    __slots__ = ("key_id", "count", "credit_class", "seed", "noise", "model")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     CREDIT_CLASS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     count: int
     credit_class: CreditClass
     seed: int
     noise: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, key_id: _Optional[str] = ..., count: _Optional[int] = ..., credit_class: _Optional[_Union[CreditClass, str]] = ..., seed: _Optional[int] = ..., noise: _Optional[_Iterable[float]] = ...) -> None: ...
+    model: str
+    def __init__(self, key_id: _Optional[str] = ..., count: _Optional[int] = ..., credit_class: _Optional[_Union[CreditClass, str]] = ..., seed: _Optional[int] = ..., noise: _Optional[_Iterable[float]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("table", "credit_class", "model", "seed")
@@ -80,13 +84,15 @@ class GenerateResponse(_message.Message):
     def __init__(self, table: _Optional[_Union[TokenTable, _Mapping]] = ..., credit_class: _Optional[_Iterable[_Union[CreditClass, str]]] = ..., model: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "model")
     KIND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     kind: str
-    def __init__(self, kind: _Optional[str] = ...) -> None: ...
+    model: str
+    def __init__(self, kind: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("kind", "model", "key_id", "fields", "schema", "schema_digest", "vocabulary_digest", "digest", "threshold", "noise_width", "metrics", "device", "device_reason", "max_rows", "notice")
+    __slots__ = ("kind", "model", "key_id", "fields", "schema", "schema_digest", "vocabulary_digest", "digest", "threshold", "noise_width", "metrics", "device", "device_reason", "max_rows", "notice", "stage", "precision", "device_details")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +100,13 @@ class Model(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class DeviceDetailsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +122,9 @@ class Model(_message.Message):
     DEVICE_REASON_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_DETAILS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     model: str
     key_id: str
@@ -124,4 +140,7 @@ class Model(_message.Message):
     device_reason: str
     max_rows: int
     notice: str
-    def __init__(self, kind: _Optional[str] = ..., model: _Optional[str] = ..., key_id: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ..., schema: _Optional[str] = ..., schema_digest: _Optional[str] = ..., vocabulary_digest: _Optional[str] = ..., digest: _Optional[str] = ..., threshold: _Optional[float] = ..., noise_width: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., device_reason: _Optional[str] = ..., max_rows: _Optional[int] = ..., notice: _Optional[str] = ...) -> None: ...
+    stage: str
+    precision: str
+    device_details: _containers.ScalarMap[str, str]
+    def __init__(self, kind: _Optional[str] = ..., model: _Optional[str] = ..., key_id: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ..., schema: _Optional[str] = ..., schema_digest: _Optional[str] = ..., vocabulary_digest: _Optional[str] = ..., digest: _Optional[str] = ..., threshold: _Optional[float] = ..., noise_width: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., device_reason: _Optional[str] = ..., max_rows: _Optional[int] = ..., notice: _Optional[str] = ..., stage: _Optional[str] = ..., precision: _Optional[str] = ..., device_details: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Generated stubs of `grpc_service.proto` (package ``inference``); made by ``make proto``."""
