@@ -1,0 +1,1 @@
+"""Scoring whole token tables where they lie, without a server: on one machine or on Ray."""
