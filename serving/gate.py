@@ -19,6 +19,9 @@ _MAX_REQUEST_ID = 48
 """Shorter than the shortest token in its text form, so that none can pass for an id."""
 _TRACE_PARENT_LENGTH = 55
 BEHIND = "the server is behind with earlier requests"
+ENDING = "the server is shutting down"
+ENDING_RETRY = 1.0
+"""Seconds after which a request refused for that may come again: to another worker or server."""
 
 
 class Observer(Protocol):
@@ -85,7 +88,7 @@ class Gate:
             # The gRPC engines refuse new calls themselves, after a last moment in which what is
             # on its way still gets in.
             if self.draining and transport == "http" and scope is not None:
-                raise Draining("the server is shutting down", retry_after=1.0)
+                raise Draining(ENDING, retry_after=ENDING_RETRY)
             # Over HTTP a refusal costs nearly what an answer does, and a connection has one request
             # under way, so nothing would be gained.
             if transport == "grpc" and self.pressure.late(now) and scope is not None:

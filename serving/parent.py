@@ -40,15 +40,23 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 def _leave() -> None:
     """Set the exit code, which BentoML's command makes 0 after every SIGTERM."""
     if _given_up.is_set():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_FAILED)
+        _leave_now()
+
+
+def _leave_now() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_FAILED)
 
 
 def give_up() -> None:
-    """In a worker: have the parent end, because no restart of this worker would help."""
+    """In a worker: end, and have the parent end, because no restart of this worker would help.
+
+    Returns where there is no parent that listens.
+    """
     if os.environ.get(VARIABLE) == str(os.getppid()):
         os.kill(os.getppid(), _GIVE_UP)
+        _leave_now()
 
 
 def end_with_parent() -> None:

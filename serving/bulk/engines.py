@@ -34,7 +34,7 @@ def run_ray(job: Job, out: Path, parts: Sequence[Part], device: str, progress: P
     ``RAY_ADDRESS`` names the cluster; without it one is started here.
 
     Raises:
-        ConfigurationError: Ray is not installed.
+        ConfigurationError: Ray is not installed, or does not start.
         CipherScoreError: A part is refused; those that are done stay done.
     """
     try:
@@ -45,12 +45,30 @@ def run_ray(job: Job, out: Path, parts: Sequence[Part], device: str, progress: P
         ) from error
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+        _start(ray)
     try:
         _on_ray(ray, job, out, parts, device, progress)
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Start Ray, or join a cluster.
+
+    Raises:
+        ConfigurationError: It does not start.
+    """
+    for last in (False, True):
+        try:
+            ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+        except Exception as error:
+            ray.shutdown()
+            # Ray gives its own processes half a minute; on a busy machine they may need more.
+            if last:
+                raise ConfigurationError(f"Ray does not start: {error}") from error
+        else:
+            return
 
 
 def _on_ray(

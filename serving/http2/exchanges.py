@@ -170,6 +170,9 @@ class Exchange:
         """Whether shutting down must wait for this."""
         return True
 
+    def leave(self) -> None:
+        """The server drains, and the client knows; what waits for messages waits no longer."""
+
     def expire(self) -> None:
         """End it: its deadline has passed."""
         self.fail(CallFault(DEADLINE_EXCEEDED, "Deadline Exceeded", "deadline-passed"))

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from serving.gate import ENDING
 from serving.http2.exchanges import Exchange
 from serving.http2.frames import (
     DEFAULT_WINDOW,
@@ -244,6 +245,8 @@ class Lifecycle(asyncio.Protocol):
             return
         self.accepting = False
         self.out.push(goaway(max(self.last_id, 0), NO_ERROR))
+        for exchange in list(self.streams.values()):
+            exchange.leave()
         if not self.streams:
             self.part()
 
@@ -251,7 +254,7 @@ class Lifecycle(asyncio.Protocol):
         """End all calls that run, and part."""
         self.accepting = False
         for exchange in list(self.streams.values()):
-            exchange.fail(CallFault(UNAVAILABLE, "the server is shutting down", "cancelled"))
+            exchange.fail(CallFault(UNAVAILABLE, ENDING, "cancelled"))
         if not self.closing:
             self.part()
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cipherscore.errors import Draining
 from serving.call import Call
+from serving.gate import ENDING, ENDING_RETRY
 from serving.http2.exchanges import Exchange
 from serving.http2.frames import END_HEADERS, HEADERS, frame
 from serving.http2.limits import MESSAGE_BYTES, OUTPUT_BYTES
@@ -43,6 +45,7 @@ class StreamingExchange(Exchange):
 
     __slots__ = (
         "_assembler",
+        "_leaving",
         "_loop",
         "_messages",
         "_method",
@@ -60,6 +63,7 @@ class StreamingExchange(Exchange):
         self._assembler = Assembler(connection.hub.limits.message_bytes)
         self._messages: deque[Message] = deque()
         self._waiting = 0
+        self._leaving = False
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -117,7 +121,7 @@ class StreamingExchange(Exchange):
 
     async def __anext__(self) -> bytes:
         while not self._messages:
-            if self.ended or self.closed:
+            if self.ended or self.closed or self._leaving:
                 raise StopAsyncIteration
             self._readable = self._loop.create_future()
             await self._readable
@@ -147,14 +151,16 @@ class StreamingExchange(Exchange):
         except asyncio.CancelledError:
             # By `close`, or by whoever ends the event loop.
             self._task = None
-            self.fail(CallFault(UNAVAILABLE, "the server is shutting down", "cancelled"))
+            self.fail(CallFault(UNAVAILABLE, ENDING, "cancelled"))
             raise
         except Exception as error:  # noqa: BLE001 - the call ends with it; a bug is logged
             self._task = None
             self.fail(error)
         else:
             self._task = None
-            if not self.closed:
+            if self._leaving and not self.ended:
+                self.fail(Draining(ENDING, retry_after=ENDING_RETRY))
+            elif not self.closed:
                 self.finish(OK_BLOCK if self.begun else trailers_only_block(OK, ""), "ok")
         finally:
             close = getattr(responses, "aclose", None)
@@ -181,6 +187,12 @@ class StreamingExchange(Exchange):
         _wake(self._writable)
 
     # ---- the end
+
+    def leave(self) -> None:
+        """Answer the messages that have come, then end the call; the client knows of the drain."""
+        if self._method.client_streaming:
+            self._leaving = True
+            _wake(self._readable)
 
     def close(self, code: str) -> None:
         """Let go of everything, and end the task."""

@@ -19,7 +19,7 @@ from registry.store import Registry
 from serving.gpu import find_card
 from tests.support.models import KEY_ID, SIZES, register, tiny_models, vocabulary
 from tests.support.processes import descendants, parents, wait_for
-from tests.support.server import ROOT, bentoml, environment, free_port, serving
+from tests.support.server import ROOT, START_LIMIT, bentoml, environment, free_port, serving
 from tests.support.transports import Grpc, Http, Refused, pb, refused
 
 ROW = {field: vocabulary().tokens[field][0] for field in SIZES}
@@ -82,6 +82,35 @@ def test_refuses_a_port_in_use(home: Path) -> None:
         holder.listen()
         port = holder.getsockname()[1]
         assert f"127.0.0.1:{port} cannot be bound" in refusal(home, grpc_port=port)
+
+
+@pytest.mark.parametrize("engine", ["native", "grpcio"])
+def test_ends_when_the_port_is_taken_after_it_was_checked(
+    home: Path, tmp_path: Path, engine: str
+) -> None:
+    """BentoML would start a worker that cannot listen again and again."""
+    port, log = free_port(), tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            bentoml("serve", "serving.service:CipherScore", "--port", str(free_port())),
+            cwd=ROOT,
+            env=environment(home, grpc_port=port, grpc_engine=engine),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(lambda: b"models run on" in log.read_bytes(), START_LIMIT, "the check")
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", port))
+            holder.listen()
+            assert process.wait(START_LIMIT) == 1
+    finally:
+        process.kill()
+        process.wait()
+    said = log.read_text()
+    assert f"127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+    assert sum("cannot" in line for line in said.splitlines()) == 1, said
 
 
 def test_refuses_to_guess_between_two_models(tmp_path: Path) -> None:

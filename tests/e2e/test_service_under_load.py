@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from benchmarks.endurance import kill, openloop
+from benchmarks.endurance import drain, kill, openloop
 from benchmarks.endurance.host import Host, serving, total
 from benchmarks.endurance.questions import Question, Questions
 from benchmarks.endurance.results import Result
@@ -67,6 +67,18 @@ def test_a_killed_worker_costs_its_requests_and_no_others(
     assert failed(result) == []
     assert all(result.figures["right"][client] for client in ("grpc", "grpc-retry", "http"))
     assert len(result.figures["kills"]) == 2
+
+
+def test_a_server_told_to_end_loses_nothing_that_it_took(
+    files: Files, asked: Questions, tmp_path: Path
+) -> None:
+    patience = 60.0
+    result = drain.run(files, asked, tmp_path, 1, CORE, clients=1, drain_seconds=patience)
+    assert failed(result) == []
+    (found,) = result.figures["drains"]
+    # A scoring stream was open, with a client that would have gone on for ever.
+    assert found["right"]["stream"] > 0
+    assert found["seconds"] < patience
 
 
 def ask(host: Host, question: Question) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -164,3 +165,22 @@ def test_ray_gives_the_same_files_although_a_worker_is_killed(job, models, tmp_p
     run(job, local)
     for part in job.parts():
         assert part.file(out).read_bytes() == part.file(local).read_bytes()
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_ray_is_started_twice_at_most(failures):
+    told = []
+
+    def init(**_: object) -> None:
+        told.append("init")
+        if told.count("init") <= failures:
+            raise Exception("the current node timed out during startup")  # noqa: TRY002 - as Ray
+
+    ray = SimpleNamespace(init=init, shutdown=lambda: told.append("shutdown"))
+    if failures < 2:
+        engines._start(ray)
+        assert told == ["init", "shutdown"] * failures + ["init"]
+    else:
+        with pytest.raises(ConfigurationError, match="timed out"):
+            engines._start(ray)
+        assert told == ["init", "shutdown"] * 2

@@ -148,3 +148,28 @@ def test_a_stream_that_ends_by_itself_is_waited_for():
         client.close()
         drained.result(20)
         assert server.echo.gate.codes == {"ok": 1}
+
+
+def test_an_open_stream_is_answered_and_then_ended():
+    """It would hold the server up for the whole of the drain, and then be cut off."""
+    with (
+        threaded_server(drain_seconds=60.0) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        over = threading.Event()
+        sent = [b"a", b"b", b"c"]
+
+        def requests():
+            yield from sent
+            over.wait(60)
+
+        answers = channel.stream_stream("/test.Echo/Bidi")(requests())
+        assert [next(answers) for _ in sent] == sent
+        drained = draining(server)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(answers)
+        over.set()
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert ("cipherscore-error-code", "draining") in caught.value.trailing_metadata()
+        drained.result(20)  # long before the 60 seconds
+        assert server.echo.gate.codes == {"draining": 1}
