@@ -118,6 +118,9 @@ class Batcher:
         self._traced = traced
         self._waiting: deque[_Entry] = deque()
         self._waiting_rows = 0
+        self._ahead = 0
+        """Rows that are run before those of a request that comes now: of one larger than a batch
+        only the next batch, for the rest of it goes behind."""
         self._running_rows = 0
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -136,8 +139,7 @@ class Batcher:
         """
         if not self._waiting_rows and not self._running_rows:
             return
-        ahead = self._waiting_rows + self._running_rows
-        wait = ahead * self._seconds_per_row
+        wait = (self._ahead + self._running_rows) * self._seconds_per_row
         if self._waiting_rows and self._waiting_rows + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{self._waiting_rows} rows wait already, at most {self._max_queue_rows} may",
@@ -155,6 +157,7 @@ class Batcher:
         """Queue ``rows`` rows; ``done`` is called once, on the loop, unless the caller has gone."""
         self._waiting.append(_Entry(payload, rows, call, done, time.monotonic()))
         self._waiting_rows += rows
+        self._ahead += min(rows, self._max_batch_rows)
         if not self._scheduled:
             self._scheduled = True
             if self._loop is None:
@@ -228,6 +231,7 @@ class Batcher:
             if entry.failed or entry.call.cancelled or now > entry.call.deadline:
                 waiting.popleft()
                 self._waiting_rows -= left
+                self._ahead -= min(left, self._max_batch_rows)
                 self._drop(entry)
                 continue
             if not batch.rows and left <= short:
@@ -237,6 +241,7 @@ class Batcher:
             waiting.popleft()
             take = min(left, limit)
             self._waiting_rows -= take
+            self._ahead -= min(left, self._max_batch_rows)
             if entry.taken == 0:
                 batch.begun += 1
                 batch.waited += now - entry.queued
@@ -246,6 +251,7 @@ class Batcher:
             if entry.taken < entry.rows:
                 # The rest goes to the back, so that a huge request does not starve small ones.
                 waiting.append(entry)
+                self._ahead += min(left - take, self._max_batch_rows)
                 break
         return batch
 

@@ -13,12 +13,15 @@ import asyncio
 import time
 from typing import Final
 
-TURN_SECONDS: Final = 0.01
-"""How long requests are taken in one turn of the loop, under pressure."""
+LONG_SECONDS: Final = 0.01
+"""A turn of the loop that takes longer tells of overload ..."""
 STANDING_SECONDS: Final = 0.1
-"""How long turns must have been longer than that for it to be pressure."""
+"""... if all turns did for this long."""
+TURN_SECONDS: Final = 0.002
+"""How long requests are taken in one turn, under pressure.  Long enough for batches that cost no
+more per row than larger ones do."""
 CALM_SECONDS: Final = 1.0
-"""How long they must have been shorter for it to be over."""
+"""How long turns must have been shorter than that for it to be over."""
 RETRY_SECONDS: Final = 0.5
 """When a refused request may come again."""
 
@@ -53,13 +56,13 @@ class Pressure:
     def _end(self) -> None:
         """The loop has come round."""
         now = time.monotonic()
-        long = now - self._began > TURN_SECONDS
+        took = now - self._began
         self._began = 0.0
         if self.high:
-            if long:
+            if took > TURN_SECONDS:
                 self._high_until = now + CALM_SECONDS
             self.high = now < self._high_until
-        elif not long:
+        elif took <= LONG_SECONDS:
             self._long_since = 0.0
         elif not self._long_since:
             self._long_since = now

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ WORST_SECONDS = 0.05
 """p99 of accepted requests that is fine in any case ..."""
 WORST_RATIO = 5.0
 """... as is this many times the p99 at half load."""
-GOODPUT = 0.8
-"""Share of the peak that must be answered while more is asked for."""
+GOODPUT = 0.7
+"""Share of the peak that must be answered while more is asked for.  Refusing costs, too: a tenth of
+what answering does, and the peak is that of fewer connections."""
 _JUDGED = 2.0
 """Factor that the goals are about."""
 
@@ -36,6 +37,7 @@ class Scenario:
         rows: Rows of each.
         closed: Concurrency at which the peak is measured.
         connections: Of the overload.
+        settings: Of the server.
     """
 
     name: str
@@ -43,11 +45,13 @@ class Scenario:
     rows: int
     closed: Shape
     connections: int
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 SCENARIOS = (
     Scenario("grpc", "oip", 1, Shape(16, 8), 64),
-    Scenario("grpc-rows-16", "oip", 16, Shape(16, 2), 64),
+    # Here the model is what there is too little of, and an operator says how long to wait for it.
+    Scenario("grpc-rows-16", "oip", 16, Shape(16, 2), 64, {"max_queue_seconds": 0.03}),
     Scenario("http", "json", 1, Shape(64, 1), 400),
 )
 
@@ -60,7 +64,7 @@ def run(
     files = questions.models(out / "model")
     result = Result("overload")
     for scenario in scenarios:
-        with serving(files, server_core, out / "scratch") as host:
+        with serving(files, server_core, out / "scratch", **scenario.settings) as host:
             aim = target.of(host, files, scenario.protocol, scenario.rows)
             result.figures[scenario.name] = _measure(
                 host, aim, scenario, factors, seconds, client_core, result
@@ -120,8 +124,9 @@ def _judge(
     result.checks[f"{name}: {share:.0%} of the peak answered, at least {GOODPUT:.0%}"] = (
         share >= GOODPUT
     )
-    offered = found.offered / peak
-    result.checks[f"{name}: the client offered {offered:.2f}x"] = offered >= 0.9 * factor
+    # Over HTTP/1.1 a connection has one request under way; what is due waits in the client.
+    due = found.offered if scenario.protocol != "json" else found.wanted
+    result.checks[f"{name}: the client asked for {due / peak:.2f}x"] = due >= 0.9 * factor * peak
 
 
 def line(name: str, factor: float, peak: float, found: OpenLoop) -> str:

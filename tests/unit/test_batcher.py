@@ -261,6 +261,31 @@ def test_too_much_waiting_work_is_refused_with_a_time_to_come_back() -> None:
     run(main)
 
 
+def test_a_huge_request_does_not_have_small_ones_refused() -> None:
+    """Between its batches they get their turn, so they do not wait for all of it."""
+    model = Model(wait=0.001)
+
+    async def main(executor: ThreadPoolExecutor) -> None:
+        harness = Harness(
+            model, executor, seconds_per_row=0.01, max_batch_rows=10, max_queue_seconds=0.25
+        )
+        huge = harness.ask(0, 1000, packed=False)
+        harness.batcher.check(1, a_call())
+        other = harness.ask(0, 1000, packed=False)
+        harness.batcher.check(1, a_call())
+        small = [harness.ask(i, 3, packed=False) for i in range(2)]
+        with pytest.raises(Overloaded) as caught:
+            harness.batcher.check(1, a_call())
+        assert caught.value.retry_after == pytest.approx(0.26)
+        await asyncio.gather(*small)
+        assert not huge.done()
+        await asyncio.gather(huge, other)
+        harness.batcher.check(1, a_call())
+        assert harness.batcher._ahead == 0
+
+    run(main)
+
+
 def test_an_expected_wait_beyond_the_limit_or_the_deadline_is_refused() -> None:
     model = Model(wait=0.02)
 

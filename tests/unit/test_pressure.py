@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving import pressure
-from serving.pressure import CALM_SECONDS, STANDING_SECONDS, TURN_SECONDS, Pressure
+from serving.pressure import CALM_SECONDS, LONG_SECONDS, STANDING_SECONDS, TURN_SECONDS, Pressure
 
 
 class Turns:
@@ -35,7 +35,7 @@ class Turns:
         assert self.pressure.high
 
 
-LONG, SHORT = 2 * TURN_SECONDS, TURN_SECONDS / 2
+LONG, SHORT = 2 * LONG_SECONDS, TURN_SECONDS / 2
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -84,5 +84,20 @@ def test_an_idle_time_is_no_turn(turns: Turns) -> None:
             assert not await turns.turn(SHORT)
             turns.now += 10.0
         assert not turns.pressure.high
+
+    run(main)
+
+
+def test_turns_that_are_long_enough_for_batches_are_no_pressure_but_do_not_end_it(
+    turns: Turns,
+) -> None:
+    between = (TURN_SECONDS + LONG_SECONDS) / 2
+
+    async def main() -> None:
+        for _ in range(int(3 * STANDING_SECONDS / between)):
+            assert not await turns.turn(between)
+        await turns.standing()
+        for _ in range(int(3 * CALM_SECONDS / between)):
+            assert await turns.turn(between)
 
     run(main)
