@@ -12,9 +12,6 @@ import json
 import os
 import select
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -25,19 +22,15 @@ import numpy as np
 import typer
 
 from benchmarks.endurance.wire import FAILED, RIGHT, SHED, Http1, Http2, Wire
-from benchmarks.serving.payloads import PATHS, Body
+from benchmarks.serving import client_process
+from benchmarks.serving.payloads import Body
 
 _READ = 1 << 18
 _START_DELAY = 0.2
 _DRAIN_SECONDS = 5.0
-_SLACK_SECONDS = 60.0
 _TURN = 64
 _TRIES = 16
 """Connections looked at for one that is free."""
-
-
-class OpenLoopError(Exception):
-    """The run gave no figures; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -96,29 +89,13 @@ def open_loop(
     """Run the client in a process of its own; the options of `main` say what the arguments are.
 
     Raises:
-        OpenLoopError: It failed.
+        ClientError: It failed.
     """
-    with tempfile.NamedTemporaryFile(suffix=".bin") as content:
-        content.write(body.content)
-        content.flush()
-        command = [
-            "taskset", "-c", str(core), sys.executable, "-m", "benchmarks.endurance.openloop",
-            "--port", str(port), "--path", PATHS[body.protocol], "--body", content.name,
-            "--rate", f"{rate:g}", "--seconds", f"{seconds:g}", "--warmup", f"{warmup:g}",
-            "--connections", str(connections), "--answer", str(answer),
-            "--patience", f"{patience:g}", "--grpc" if body.grpc else "--no-grpc",
-        ]  # fmt: skip
-        limit = seconds + warmup + _DRAIN_SECONDS + _SLACK_SECONDS
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=limit
-            )
-        except subprocess.TimeoutExpired as error:
-            raise OpenLoopError("the client did not end") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise OpenLoopError(lines[-1] if lines else f"exit code {done.returncode}")
-    return _loaded(json.loads(done.stdout))
+    options: dict[str, object] = {
+        "rate": rate, "seconds": seconds, "warmup": warmup, "connections": connections,
+        "answer": answer, "patience": patience, "grpc": body.grpc,
+    }  # fmt: skip
+    return _loaded(client_process.run("benchmarks.endurance.openloop", port, body, core, options))
 
 
 def _loaded(found: dict[str, object]) -> OpenLoop:

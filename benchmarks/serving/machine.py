@@ -11,6 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+_NOTICED = 2e-4
+"""Seconds between two looks at the clock from which on something else had the core."""
+
 
 def facts(server_core: int, client_core: int) -> dict[str, Any]:
     """Return the machine's facts."""
@@ -30,6 +33,7 @@ def facts(server_core: int, client_core: int) -> dict[str, Any]:
         "h2load": h2load_version(),
         "server_core": server_core,
         "client_core": client_core,
+        "stalls": {str(core): stalls(core) for core in (server_core, client_core)},
     }
 
 
@@ -53,6 +57,36 @@ def busy(seconds: float = 0.3) -> float:
     time.sleep(seconds)
     passed = time.monotonic() - start
     return max(0.0, (os.cpu_count() or 1) - (_idle() - idle_before) / passed)
+
+
+def stalls(core: int, seconds: float = 5.0) -> dict[str, float]:
+    """Return how far a core is taken away from a process that does nothing but look at the clock.
+
+    No server can have a better tail than that: an open-loop percentile above ``share`` measures the
+    machine.
+
+    Args:
+        core: The core.
+        seconds: How long to look.
+
+    Returns:
+        ``share`` of the time that was lost, and the ``longest`` time at once in seconds.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    lost = longest = 0.0
+    try:
+        start = before = time.perf_counter()
+        while before - start < seconds:
+            now = time.perf_counter()
+            gap = now - before
+            if gap > _NOTICED:
+                lost += gap
+                longest = max(longest, gap)
+            before = now
+    finally:
+        os.sched_setaffinity(0, allowed)
+    return {"share": lost / seconds, "longest": longest}
 
 
 def _idle() -> float:

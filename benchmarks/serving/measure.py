@@ -15,10 +15,10 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.serving import inprocess, load, machine, paced, payloads, probe, rows, servers
+from benchmarks.serving.client_process import ClientError
 from benchmarks.serving.environments import CannotInstallError
 from benchmarks.serving.load import LoadError
 from benchmarks.serving.model import Files
-from benchmarks.serving.paced import PacedError
 from benchmarks.serving.payloads import Body, Protocol
 from benchmarks.serving.probe import Probe, ProbeError
 from benchmarks.serving.processes import Running
@@ -148,7 +148,7 @@ class _Session:
                 value, details = self._paced(port, point, before)
             details["client_busy"] = (_children_cpu() - cpu) / (time.monotonic() - start)
             self._ask(port, point)
-        except (ProbeError, LoadError, PacedError) as error:
+        except (ProbeError, LoadError, ClientError) as error:
             self.fail([point], str(error))
             return
         details.update(facts, difference=before.difference)
@@ -190,7 +190,7 @@ class _Session:
         if point.share:
             peak = self.store.median(f"{self.server.name}/{self.precision}/single-64")
             if peak is None:
-                raise PacedError("its peak is not known")
+                raise ClientError("its peak is not known")
             rate = point.share * peak
         found = paced.paced(
             port, body(point.protocol, point.rows), rate=rate, seconds=self.seconds,
@@ -198,7 +198,7 @@ class _Session:
             core=self.plan.client_core, answer=right.length,
         )  # fmt: skip
         if found.errors:
-            raise PacedError(f"{found.errors} of {found.sent} requests had no right answer")
+            raise ClientError(f"{found.errors} of {found.sent} requests had no right answer")
         return found.p99, asdict(found)
 
 

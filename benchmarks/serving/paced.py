@@ -14,9 +14,7 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,17 +25,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.serving import frames
-from benchmarks.serving.payloads import PATHS, Body
+from benchmarks.serving import client_process, frames
+from benchmarks.serving.payloads import Body
 
 _DRAIN_SECONDS = 5.0
-_SLACK_SECONDS = 60.0
 _READ = 1 << 18
 _START_DELAY = 0.05
-
-
-class PacedError(Exception):
-    """The run gave no figures; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -72,28 +65,13 @@ def paced(
     """Run the client in a process of its own; the arguments are those of `load.closed`.
 
     Raises:
-        PacedError: It failed.
+        ClientError: It failed.
     """
-    with tempfile.NamedTemporaryFile(suffix=".bin") as content:
-        content.write(body.content)
-        content.flush()
-        command = [
-            "taskset", "-c", str(core), sys.executable, "-m", "benchmarks.serving.paced",
-            "--port", str(port), "--path", PATHS[body.protocol], "--body", content.name,
-            "--rate", f"{rate:g}", "--seconds", f"{seconds:g}", "--warmup", f"{warmup:g}",
-            "--connections", str(connections), "--answer", str(answer),
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False,
-                timeout=seconds + warmup + _SLACK_SECONDS,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise PacedError("the client did not end") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise PacedError(lines[-1] if lines else f"exit code {done.returncode}")
-    return Paced(**json.loads(done.stdout))
+    options: dict[str, object] = {
+        "rate": rate, "seconds": seconds, "warmup": warmup, "connections": connections,
+        "answer": answer,
+    }  # fmt: skip
+    return Paced(**client_process.run("benchmarks.serving.paced", port, body, core, options))
 
 
 class _Connection:

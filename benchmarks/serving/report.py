@@ -74,6 +74,16 @@ def _versions(server: Server) -> dict[str, str]:
     return {package: pinned[package] for package in server.packages if package in pinned}
 
 
+def _stalls(facts: Mapping[str, Any]) -> list[str]:
+    found = facts.get("stalls", {})
+    return [
+        f"Before anything was started, core {core} was taken from a process that only looked at "
+        f"the clock for {100 * stall['share']:.2f} % of the time, for "
+        f"{1000 * stall['longest']:.1f} ms at most."
+        for core, stall in found.items()
+    ]
+
+
 def _machine(result: Mapping[str, Any]) -> str:
     facts, settings = result["machine"], result["settings"]
     used = ", ".join(facts["cpu_features"])
@@ -89,7 +99,7 @@ def _machine(result: Mapping[str, Any]) -> str:
         f"{settings['other_seconds']:g} s for servers that no goal names. gRPC clients share at "
         f"most {settings['connections']} connections."
     )
-    lines = [hardware, rounds]
+    lines = [hardware, rounds, *_stalls(facts)]
     details = [d for p in result["points"].values() for d in p["details"].values()]
     foreign = max((d.get("others_busy_cores", 0.0) for d in details), default=0.0)
     if foreign > _BUSY:
