@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from benchmarks.endurance import drain as draining
+from benchmarks.endurance import generation, questions
 from benchmarks.endurance import kill as killing
 from benchmarks.endurance import overload as overloading
-from benchmarks.endurance import questions
 from benchmarks.endurance import soak as soaking
 from benchmarks.endurance.results import Result
 from benchmarks.serving import machine
@@ -34,6 +34,7 @@ Requests = Annotated[
 ]
 Seconds = Annotated[float, typer.Option(help="Length of each level of load.")]
 Kills = Annotated[int, typer.Option(min=1, help="Workers to kill.")]
+Rows = Annotated[int, typer.Option(min=1000, help="Synthetic rows of one stream.")]
 Times = Annotated[int, typer.Option(min=1, help="Servers to end.")]
 
 
@@ -80,6 +81,10 @@ class _Place:
     def million(self, requests: int) -> Result:
         """Send many requests."""
         return soaking.million(self.out, requests, self.server_core, self.client_core)
+
+    def generate(self, rows: int) -> Result:
+        """Have many rows generated."""
+        return generation.run(self.out, rows, self.server_core)
 
     def overload(self, seconds: float) -> Result:
         """Ask for too much."""
@@ -129,10 +134,20 @@ def drain(
     place.end([place.drain(times)])
 
 
+@app.command()
+def generate(
+    out: Out, rows: Rows = 1_000_000, server_core: ServerCore = 0, client_core: ClientCore = 1
+) -> None:
+    """Many synthetic rows in one stream: memory."""
+    place = _place(out, server_core, client_core)
+    place.end([place.generate(rows)])
+
+
 @app.command(name="all")
 def everything(
     out: Out, minutes: Minutes = 30, requests: Requests = 1_000_000, seconds: Seconds = 10.0,
-    kills: Kills = 20, times: Times = 20, server_core: ServerCore = 0, client_core: ClientCore = 1,
+    kills: Kills = 20, times: Times = 20, rows: Rows = 1_000_000, server_core: ServerCore = 0,
+    client_core: ClientCore = 1,
 ) -> None:  # fmt: skip
     """Everything, one after the other; about an hour."""
     place = _place(out, server_core, client_core)
@@ -140,6 +155,7 @@ def everything(
         lambda: place.overload(seconds),
         lambda: place.kill(kills),
         lambda: place.drain(times),
+        lambda: place.generate(rows),
         lambda: place.million(requests),
         lambda: place.soak(minutes),
     )

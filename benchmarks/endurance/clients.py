@@ -23,6 +23,7 @@ from cipherscore.proto.v1 import cipherscore_pb2 as pb
 
 REQUEST_ID = "x-request-id"
 _SERVICE = "/cipherscore.v1.CipherScore/"
+GENERATE = f"{_SERVICE}Generate"
 _TIMEOUT = 30.0
 _RETRY = {
     "maxAttempts": 5,
@@ -220,7 +221,7 @@ class Generating:
         self._channel = channel(port)
         self._questions = questions
         self._digests = digests
-        self._call = self._channel.unary_stream(f"{_SERVICE}Generate")
+        self._call = self._channel.unary_stream(GENERATE)
 
     def ask(self, question: Question, request_id: str) -> bool:
         """See `Connection`; the question does not matter."""
