@@ -106,6 +106,8 @@ class MainJob:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Under nohup the tests ignore SIGHUP, and what they start would, too.
+                preexec_fn=_heed_hangup,
             )
         return self.process
 
@@ -251,3 +253,7 @@ def kill_if_there(pid: int) -> None:
     """Kill a process that may be gone."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def _heed_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
