@@ -9,48 +9,32 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from numbers import Real
-from typing import Literal, get_args
+from typing import Literal, cast
 
+from cipherscore import dates
 from cipherscore.errors import RecordError, SchemaError, shorten
+from cipherscore.levels import (
+    MAX_LEVEL_LENGTH,
+    MAX_LEVELS,
+    MISSING_LEVEL,
+    OTHER_LEVEL,
+    Binning,
+    BinningMethod,
+    Grouping,
+)
+
+__all__ = [
+    "MAX_LEVELS", "MAX_LEVEL_LENGTH", "MISSING_LEVEL", "OTHER_LEVEL", "Binning", "BinningMethod",
+    "Field", "Grouping", "Kind", "Missing", "number_of",
+]  # fmt: skip
 
 Kind = Literal["categorical", "numeric"]
 Missing = Literal["error", "level"]
-BinningMethod = Literal["uniform", "quantile", "tree"]
-
-MISSING_LEVEL = "<missing>"
-"""Level of an absent value where the field's policy is ``missing = "level"``."""
 
 _NUMBER_TYPES = (Real, Decimal)
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 """What Arrow reads as a number too: no ``1_000``, no digits of other scripts, no ``inf``."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-MAX_LEVELS = 4096
-MAX_LEVEL_LENGTH = 255
-
-
-@dataclass(frozen=True)
-class Binning:
-    """How a numeric field without fixed edges is cut into ``bins`` bins on training rows.
-
-    ``uniform``: bins of equal width over the training rows' range.  ``quantile``: bins of about
-    equal count.  ``tree``: at most ``bins`` bins, cut where they tell good from bad best.  With the
-    last two a field of at most ``bins`` distinct values gets a bin for each value.
-
-    Raises:
-        SchemaError: Unknown method, or fewer than two bins.
-    """
-
-    method: BinningMethod
-    bins: int
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(BinningMethod):
-            raise SchemaError(
-                f"binning method {self.method!r} is unknown; known: {get_args(BinningMethod)}"
-            )
-        if not 2 <= self.bins <= MAX_LEVELS:
-            raise SchemaError(f"binning: bins must be 2 to {MAX_LEVELS}, not {self.bins}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +42,7 @@ class Field:
     """One attribute of an application.
 
     Args:
-        name: Its name in records and tables.
+        name: Its name in token tables and models, and in records unless ``column`` is given.
         kind: ``categorical`` (``categories`` holds code -> meaning) or ``numeric``.
         edges: Ascending bin edges in ``unit``; bins are ``[a, b)``, the last one ``[a, b]``.
             Empty until `cipherscore.client.binning.fit` has seen training rows.
@@ -66,6 +50,13 @@ class Field:
             inside this range a value falls into the first or last bin.
         missing: ``error`` refuses an absent value, ``level`` gives it a level of its own.
         missing_values: Texts that mean "absent" besides the empty one.
+        column: Name of the raw table's column where it is not ``name``.
+        other: Whether a category without a level of its own has `OTHER_LEVEL`; else it is refused.
+        grouping: Chooses ``categories`` by count; they are empty until training rows were seen.
+        part: The part of a date that is this numeric field's value (`cipherscore.dates.PARTS`).
+        date: How the dates are written, a key of `cipherscore.dates.FORMS`.
+        reference: The day that ``part = "days"`` counts to, as ``2024-12-31``.
+        protected: Whether decisions are compared between the groups of this field.
     """
 
     name: str
@@ -78,6 +69,13 @@ class Field:
     valid_range: tuple[float, float] | None = None
     missing: Missing = "error"
     missing_values: tuple[str, ...] = ()
+    column: str = ""
+    other: bool = False
+    grouping: Grouping | None = None
+    part: str = ""
+    date: str = ""
+    reference: str = ""
+    protected: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -92,8 +90,19 @@ class Field:
             )
         if self.missing not in ("error", "level"):
             raise SchemaError(f"field {self.name!r}: missing must be 'error' or 'level'")
+        if self.part or self.date or self.reference:
+            try:
+                dates.check(self.part, self.date, self.reference)
+            except SchemaError as error:
+                raise SchemaError(f"field {self.name!r}: {error}") from None
 
     def _check_categories(self) -> None:
+        if self.part or self.date or self.reference:
+            raise SchemaError(f"field {self.name!r}: part of a date is a numeric field")
+        if self.grouping is not None and not self.other:
+            raise SchemaError(f"field {self.name!r}: a grouping needs other = true")
+        if not self.fitted:
+            return
         if not 1 <= len(self.categories) <= MAX_LEVELS:
             raise SchemaError(
                 f"field {self.name!r} has {len(self.categories)} categories; allowed: 1 to "
@@ -101,10 +110,12 @@ class Field:
             )
         for code in self.categories:
             size = 0 if _SURROGATE.search(code) else len(code.encode())
-            if code == MISSING_LEVEL or not code.strip() or not 0 < size <= MAX_LEVEL_LENGTH:
+            taken = (MISSING_LEVEL, OTHER_LEVEL) if self.other else (MISSING_LEVEL,)
+            if code in taken or not code.strip() or not 0 < size <= MAX_LEVEL_LENGTH:
                 raise SchemaError(
                     f"field {self.name!r}: category code {shorten(code)}: a code has 1 to "
-                    f"{MAX_LEVEL_LENGTH} bytes, not only blanks, and is not {MISSING_LEVEL!r}"
+                    f"{MAX_LEVEL_LENGTH} bytes, not only blanks, and is not "
+                    f"{' or '.join(map(repr, taken))}"
                 )
             if code.strip() in self.absent_texts:
                 raise SchemaError(
@@ -112,6 +123,8 @@ class Field:
                 )
 
     def _check_edges(self) -> None:
+        if self.other or self.grouping is not None:
+            raise SchemaError(f"field {self.name!r}: other and grouping are for categorical fields")
         if self.edges and (
             len(self.edges) < 2
             or any(not math.isfinite(edge) for edge in self.edges)
@@ -126,24 +139,32 @@ class Field:
             raise SchemaError(f"field {self.name!r}: range must be the lowest and highest value")
 
     @property
+    def source(self) -> str:
+        """Name of the raw table's column."""
+        return self.column or self.name
+
+    @property
     def fitted(self) -> bool:
-        """Whether the levels are known; a numeric field without edges must be fitted first."""
-        return self.kind == "categorical" or bool(self.edges)
+        """Whether the levels are known; edges and grouped categories come from training rows."""
+        if self.kind == "categorical":
+            return bool(self.categories) or self.grouping is None
+        return bool(self.edges)
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
-        """All levels of the field in schema order; a missing level comes last.
+        """All levels of the field in schema order; those of other and missing values come last.
 
         Raises:
-            SchemaError: The field is numeric and has no edges yet.
+            SchemaError: The field has no edges, or no grouped categories, yet.
         """
         if not self.fitted:
+            lacking = "categories" if self.kind == "categorical" else "bin edges"
             raise SchemaError(
-                f"field {self.name!r} has no bin edges yet; they are fitted on training rows by "
+                f"field {self.name!r} has no {lacking} yet; they are fitted on training rows by "
                 "`cipherscore encrypt`"
             )
         if self.kind == "categorical":
-            names = list(self.categories)
+            names = [*self.categories, *[OTHER_LEVEL] * self.other]
         else:
             pairs = list(zip(self.edges, self.edges[1:], strict=False))
             names = [f"[{_number(low)}, {_number(high)})" for low, high in pairs]
@@ -163,7 +184,9 @@ class Field:
     @cached_property
     def absent_numbers(self) -> frozenset[float]:
         """Numbers that mean "absent" in a numeric field, such as 999 where "999" does."""
-        found = (number_of(text) for text in self.absent_texts if self.kind == "numeric")
+        if self.kind != "numeric" or self.part:
+            return frozenset()
+        found = (number_of(text) for text in self.absent_texts)
         return frozenset(number for number in found if math.isfinite(number))
 
     @property
@@ -172,12 +195,15 @@ class Field:
         if self.kind == "categorical":
             codes = list(self.categories)
             shown = ", ".join(codes[:12]) + (f", … ({len(codes)} codes)" if codes[12:] else "")
+            shown += " or any other text" if self.other else ""
+        elif self.part:
+            shown = f"a date like {self.date}"
         elif self.valid_range is None:
             shown = "any finite number"
         else:
             low, high = self.valid_range
             shown = f"a number from {_number(low)} to {_number(high)}"
-        unit = f" {self.unit}" if self.unit else ""
+        unit = f" {self.unit}" if self.unit and not self.part else ""
         return shown + unit + (" (or absent)" if self.missing == "level" else "")
 
     def level_of(self, value: object, row: int | None = None) -> str:
@@ -191,12 +217,14 @@ class Field:
             if number is None:
                 return MISSING_LEVEL
             return self.levels[bisect_right(self.inner_edges, number)]
-        if self.missing == "level" and self._is_absent(value):
+        if self.missing == "level" and self.is_absent(value):
             return MISSING_LEVEL
-        code = self._code_of(value)
-        if code is None:
-            raise RecordError(self.name, value, self.allowed, row)
-        return code
+        code = self.text_of(value)
+        if code in self.categories:
+            return code
+        if self.other and code is not None and not self.is_absent(value):
+            return OTHER_LEVEL
+        raise RecordError(self.source, value, self.allowed, row)
 
     def check_number(self, value: object, row: int | None = None) -> float | None:
         """Return one raw value of a numeric field as a number in its range; None where absent.
@@ -204,33 +232,50 @@ class Field:
         Raises:
             RecordError: As for `level_of`.
         """
-        number = math.nan if isinstance(value, bool) else number_of(value)
+        number = self.number_of(value)
         low, high = self.valid_range or (-math.inf, math.inf)
-        if self._is_absent(value) or number in self.absent_numbers:
+        if self.is_absent(value) or number in self.absent_numbers:
             if self.missing == "level":
                 return None
         elif math.isfinite(number) and low <= number <= high:
             return number
-        raise RecordError(self.name, value, self.allowed, row)
+        raise RecordError(self.source, value, self.allowed, row)
 
-    def _is_absent(self, value: object) -> bool:
+    def number_of(self, value: object) -> float:
+        """Return a raw value of a numeric field as a number, a date as its part; NaN if it is none.
+
+        Absent values and the range are not looked at.
+        """
+        if isinstance(value, bool):
+            return math.nan
+        if not self.part:
+            return number_of(value)
+        when = dates.parse(self.date, value)
+        if when is None:
+            return math.nan
+        return dates.number(cast("dates.Part", self.part), when, self.reference)
+
+    def is_absent(self, value: object) -> bool:
+        """Return whether a raw value is null, NaN or a text that means "absent"."""
         if isinstance(value, str):
             return value.strip() in self.absent_texts
         return value is None or (isinstance(value, _NUMBER_TYPES) and math.isnan(number_of(value)))
 
-    def _code_of(self, value: object) -> str | None:
-        """Return the category code a value stands for; a number stands for its digits."""
+    def text_of(self, value: object) -> str | None:
+        """Return the text a value of a categorical field stands for: a number's are its digits.
+
+        It is a category's code where the field has such a category.  None if the value is neither
+        a text nor a number.
+        """
         if isinstance(value, str):
-            code = value if value in self.categories else value.strip()
-        elif isinstance(value, _NUMBER_TYPES):
-            try:
-                code = str(value)
-            except ValueError:  # an int of more digits than Python prints
-                return None
-            code = code if code in self.categories else code.removesuffix(".0")
-        else:
+            return value if value in self.categories else value.strip()
+        if not isinstance(value, _NUMBER_TYPES):
             return None
-        return code if code in self.categories else None
+        try:
+            code = str(value)
+        except ValueError:  # an int of more digits than Python prints
+            return None
+        return code if code in self.categories else code.removesuffix(".0")
 
 
 def number_of(value: object) -> float:

@@ -18,17 +18,26 @@ from pathlib import PurePath
 from typing import Any, get_args
 
 from cipherscore.errors import SchemaError, shorten
-from cipherscore.field import MAX_LEVELS, MISSING_LEVEL, Binning, Field, Kind
+from cipherscore.field import (
+    MAX_LEVELS,
+    MISSING_LEVEL,
+    OTHER_LEVEL,
+    Binning,
+    Field,
+    Grouping,
+    Kind,
+)
 
 __all__ = [
-    "MAX_LEVELS", "MISSING_LEVEL", "Binning", "Field", "Kind", "PublicField", "PublicSchema",
-    "Schema", "Source", "Target",
+    "MAX_LEVELS", "MISSING_LEVEL", "OTHER_LEVEL", "Binning", "Field", "Grouping", "Kind",
+    "PublicField", "PublicSchema", "Schema", "Source", "Target",
 ]  # fmt: skip
 
 MAX_NAME_LENGTH = 52
 """Longest schema name: with ``-classifier`` it is a model name, of which 63 are allowed."""
 RESERVED_NAMES = ("label", "split")
 """Columns that an encrypted table has besides its fields."""
+ENCODINGS = ("utf-8", "latin-1")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -37,6 +46,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 class Target:
     """What is predicted: ``bad`` is the positive class.
 
+    ``good`` and ``bad`` are values of the column ``name``; more values may stand for the same class
+    (``also_good``, ``also_bad``).  Where the column is a number, ``bad_below`` (this or less is
+    bad) or ``bad_above`` (this or more) decides instead, and the two are only the classes' names.
     ``cost_false_good`` is the cost of calling a bad applicant good, ``cost_false_bad`` of calling a
     good one bad, in the same unit.
     """
@@ -47,12 +59,37 @@ class Target:
     cost_false_good: float = 1.0
     cost_false_bad: float = 1.0
     description: str = ""
+    also_good: tuple[str, ...] = ()
+    also_bad: tuple[str, ...] = ()
+    bad_below: float | None = None
+    bad_above: float | None = None
 
     def __post_init__(self) -> None:
         if self.good == self.bad:
             raise SchemaError(f"target {self.name!r}: good and bad must be two different values")
+        values = [self.good, *self.also_good, self.bad, *self.also_bad]
+        if len(set(values)) < len(values):
+            raise SchemaError(f"target {self.name!r}: a value is named twice in good and bad")
+        bounds = [bound for bound in (self.bad_below, self.bad_above) if bound is not None]
+        if not all(math.isfinite(bound) for bound in bounds):
+            raise SchemaError(f"target {self.name!r}: bad_below and bad_above are finite numbers")
+        if len(bounds) == 2 or (bounds and len(values) > 2):
+            raise SchemaError(
+                f"target {self.name!r}: give one of bad_below, bad_above and lists of values"
+            )
         if not all(0 < cost < math.inf for cost in (self.cost_false_good, self.cost_false_bad)):
             raise SchemaError(f"target {self.name!r}: costs must be finite and above 0")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the classes are cut from a number."""
+        return self.bad_below is not None or self.bad_above is not None
+
+    @property
+    def rule(self) -> tuple[Any, ...]:
+        """What decides which class a value stands for, beyond ``good`` and ``bad``, if any."""
+        rule = (list(self.also_good), list(self.also_bad), self.bad_below, self.bad_above)
+        return rule if self.numeric or self.also_good or self.also_bad else ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +97,9 @@ class Source:
     """Where a table comes from and how its file is written.
 
     ``path`` is relative to a data folder or the user's cache; ``sample`` names a file that ships
-    with the package.
+    with the package.  ``columns`` names the columns of a file without a header; without it they
+    are the schema's fields in order, the target last.  With ``decimal = ","`` the numbers of a text
+    file are written like 0,5.  Texts are UTF-8 unless ``encoding`` is ``latin-1``.
 
     Raises:
         SchemaError: A path leads elsewhere, a download has no digest, or the delimiter is not one
@@ -73,6 +112,9 @@ class Source:
     sample: str = ""
     delimiter: str = ","
     header: bool = True
+    columns: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    decimal: str = "."
 
     def __post_init__(self) -> None:
         if PurePath(self.path).is_absolute() or ".." in PurePath(self.path).parts:
@@ -85,6 +127,15 @@ class Source:
             )
         if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
             raise SchemaError(f"source: delimiter {shorten(self.delimiter)} is no single character")
+        if self.encoding not in ENCODINGS:
+            raise SchemaError(
+                f"source: encoding {shorten(self.encoding)} is unknown; known: "
+                f"{', '.join(ENCODINGS)}"
+            )
+        if self.decimal not in (".", ","):
+            raise SchemaError(f"source: decimal {shorten(self.decimal)} must be '.' or ','")
+        if len(set(self.columns)) < len(self.columns):
+            raise SchemaError("source: a name occurs twice in columns")
 
 
 @dataclass(frozen=True)
@@ -146,6 +197,9 @@ class PublicSchema:
 class Schema:
     """The data owner's full description of a table.
 
+    Rows that agree in the raw column ``group`` fall into one part of the split; it is no field.
+    ``dropped`` names raw columns that are no fields either; records may hold them.
+
     Raises:
         SchemaError: Bad name, no field, a field twice, or a field named like the target.
     """
@@ -156,6 +210,8 @@ class Schema:
     version: int = 1
     title: str = ""
     source: Source = field(default_factory=Source)
+    group: str = ""
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > MAX_NAME_LENGTH:
@@ -175,8 +231,26 @@ class Schema:
         if reserved:
             raise SchemaError(
                 f"schema {self.name!r}: a field cannot be named {reserved[0]!r}, which is a column "
-                "of encrypted tables; rename it"
+                "of encrypted tables; rename it, its column in the table may keep that name"
             )
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        """Check that no raw column is two things, so that a record's value has one meaning."""
+        for f in self.fields:
+            reader = self.by_name.get(f.source, f)
+            if f.source in (self.target.name, self.group) or f.name == self.group:
+                raise SchemaError(
+                    f"schema {self.name!r}: field {f.name!r} reads the column of the target or "
+                    "the group"
+                )
+            if reader is not f and reader.source != f.source:
+                raise SchemaError(
+                    f"schema {self.name!r}: field {f.name!r} reads column {f.source!r}, which is "
+                    "the name of a field that reads another column; rename one"
+                )
+        if self.group == self.target.name:
+            raise SchemaError(f"schema {self.name!r}: the target cannot be the group")
 
     @property
     def identity(self) -> str:
@@ -194,12 +268,23 @@ class Schema:
         return {f.name: f for f in self.fields}
 
     @cached_property
+    def unread(self) -> frozenset[str]:
+        """Names that a record may hold besides those of the fields; they are not read."""
+        return frozenset((self.target.name, *self.dropped, *[self.group] * bool(self.group)))
+
+    @cached_property
+    def raw_names(self) -> tuple[str, ...]:
+        """The raw columns that are read, each once, in the order of the fields; the target last."""
+        names = [f.source for f in self.fields] + [self.group] * bool(self.group)
+        return tuple(dict.fromkeys([*names, self.target.name]))
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that decides what a token stands for, 64 hexadecimal digits."""
         content = {
             "identity": self.identity,
-            "fields": [[f.name, f.kind, f.missing, list(f.levels)] for f in self.fields],
-            "target": [self.target.name, self.target.good, self.target.bad],
+            "fields": [_meaning_of(f) for f in self.fields],
+            "target": [self.target.name, self.target.good, self.target.bad, *self.target.rule],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -220,3 +305,17 @@ class Schema:
             replace(f, edges=edges[f.name]) if f.name in edges else f for f in self.fields
         )
         return replace(self, fields=fields)
+
+    def with_categories(self, categories: dict[str, dict[str, str]]) -> Schema:
+        """Return a copy in which the named categorical fields have these categories."""
+        fields = tuple(
+            replace(f, categories=categories[f.name]) if f.name in categories else f
+            for f in self.fields
+        )
+        return replace(self, fields=fields)
+
+
+def _meaning_of(f: Field) -> list[Any]:
+    """Return what decides which token a value of the field gets; the raw column's name does not."""
+    part = [[f.part, f.date, f.reference]] if f.part else []
+    return [f.name, f.kind, f.missing, list(f.levels), *part]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
 
 from cipherscore.errors import SchemaError, shorten
 from cipherscore.files import write_bytes
-from cipherscore.schema import Binning, Field, Schema, Source, Target
+from cipherscore.schema import Binning, Field, Grouping, Schema, Source, Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,25 +26,27 @@ _Types = Mapping[str, tuple[type, ...]]
 _NUMBER = (int, float)
 _TOP: _Types = {
     "format": (int,), "name": (str,), "version": (int,), "title": (str,), "source": (dict,),
-    "target": (dict,), "field": (list,),
+    "group": (str,), "dropped": (list,), "target": (dict,), "field": (list,),
 }  # fmt: skip
 _SOURCE: _Types = {
     "path": (str,), "url": (str,), "sha256": (str,), "sample": (str,), "delimiter": (str,),
-    "header": (bool,),
+    "header": (bool,), "columns": (list,), "encoding": (str,), "decimal": (str,),
 }  # fmt: skip
 _TARGET: _Types = {
-    "name": (str,), "good": (str, int), "bad": (str, int), "cost_false_good": _NUMBER,
-    "cost_false_bad": _NUMBER, "description": (str,),
+    "name": (str,), "good": (str, int, list), "bad": (str, int, list), "cost_false_good": _NUMBER,
+    "cost_false_bad": _NUMBER, "description": (str,), "bad_below": _NUMBER, "bad_above": _NUMBER,
 }  # fmt: skip
 _TYPE_NAMES = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false",
     list: "a list", dict: "a table of entries",
 }  # fmt: skip
 _BINNING: _Types = {"method": (str,), "bins": (int,)}
+_GROUPING: _Types = {"most": (int,), "least": (int,)}
 _FIELD: _Types = {
     "name": (str,), "kind": (str,), "description": (str,), "categories": (dict,), "edges": (list,),
     "binning": (dict,), "unit": (str,), "range": (list,), "missing": (str,),
-    "missing_values": (list,),
+    "missing_values": (list,), "column": (str,), "other": (bool,), "grouping": (dict,),
+    "part": (str,), "date": (str,), "reference": (str,), "protected": (bool,),
 }  # fmt: skip
 
 
@@ -79,9 +82,13 @@ def load_schema(name_or_path: str | Path) -> Schema:
         raise SchemaError(f"{_shown(name_or_path)}: {error}") from None
 
 
-def save_schema(schema: Schema, path: Path) -> None:
+Comments = Mapping[str, Sequence[str]]
+"""Remarks for people by field name; those of the whole file stand under the empty name."""
+
+
+def save_schema(schema: Schema, path: Path, comments: Comments = MappingProxyType({})) -> None:
     """Write ``schema`` to ``path`` atomically, in a form `load_schema` reads back as equal."""
-    write_bytes(path, format_schema(schema).encode())
+    write_bytes(path, format_schema(schema, comments).encode())
 
 
 def parse_schema(text: str) -> Schema:
@@ -97,31 +104,78 @@ def parse_schema(text: str) -> Schema:
     if content.get("format") != FORMAT:
         raise SchemaError(f"format = {shorten(content.get('format'))} is unknown; known: {FORMAT}")
     _check(content, _TOP, "schema", needed=("name", "target", "field"))
-    source, target = content.get("source", {}), content["target"]
+    source = content.get("source", {})
     _check(source, _SOURCE, "source")
-    _check(target, _TARGET, "target", needed=("name", "good", "bad"))
     return Schema(
         name=content["name"],
         version=content.get("version", 1),
         title=content.get("title", ""),
-        source=Source(**source),
-        target=Target(**{**target, "good": str(target["good"]), "bad": str(target["bad"])}),
+        source=Source(**{**source, "columns": _texts(source, "columns", "source")}),
+        group=content.get("group", ""),
+        dropped=_texts(content, "dropped", "schema"),
+        target=_parse_target(content["target"]),
         fields=tuple(_parse_field(entry) for entry in content["field"]),
     )
 
 
-def format_schema(schema: Schema) -> str:
-    """Return ``schema`` as TOML text."""
+def format_schema(schema: Schema, comments: Comments = MappingProxyType({})) -> str:
+    """Return ``schema`` as TOML text, with ``comments`` above the fields they are about."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "name": schema.name,
         "version": schema.version,
         "title": schema.title,
+        "group": schema.group,
+        "dropped": list(schema.dropped),
         "source": _without_defaults(schema.source, Source()),
-        "target": dict(schema.target.__dict__),
-        "field": [_format_field(f) for f in schema.fields],
+        "target": _format_target(schema.target),
     }
-    return tomli_w.dumps({key: value for key, value in content.items() if value not in ("", {})})
+    head = {key: value for key, value in content.items() if value not in ("", {}, [])}
+    parts = [_comment(comments.get("", ())) + tomli_w.dumps(head)]
+    parts += [
+        _comment(comments.get(f.name, ())) + _field_text(_format_field(f)) for f in schema.fields
+    ]
+    return "\n".join(parts)
+
+
+def _field_text(entry: Mapping[str, Any]) -> str:
+    """Return a field as a table of its own: the writer would put short ones into one long line."""
+    tables = {key: value for key, value in entry.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in entry.items() if key not in tables}
+    return (
+        "[[field]]\n"
+        + tomli_w.dumps(plain)
+        + "".join(f"\n[field.{key}]\n{tomli_w.dumps(value)}" for key, value in tables.items())
+    )
+
+
+def _comment(lines: Sequence[str]) -> str:
+    """Return ``lines`` as TOML comments; what would end a comment or is not printed is escaped."""
+    shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines)
+    return "".join(f"# {line}\n" for line in shown)
+
+
+def _parse_target(entry: Any) -> Target:
+    _check(entry, _TARGET, "target", needed=("name", "good", "bad"))
+    values = dict(entry)
+    for key in ("good", "bad"):
+        listed = entry[key] if isinstance(entry[key], list) else [entry[key]]
+        if not listed or not all(_has_type(value, (str, int)) for value in listed):
+            raise SchemaError(f"target: {key} is a value or a list of texts or whole numbers")
+        values[key], values[f"also_{key}"] = str(listed[0]), tuple(map(str, listed[1:]))
+    for key in ("bad_below", "bad_above"):
+        if key in entry:
+            values[key] = (_numbers({key: [entry[key]]}, key, "target") or ())[0]
+    return Target(**values)
+
+
+def _format_target(target: Target) -> dict[str, Any]:
+    entry = {key: value for key, value in target.__dict__.items() if value is not None}
+    for key in ("good", "bad"):
+        others = entry.pop(f"also_{key}")
+        if others:
+            entry[key] = [entry[key], *others]
+    return entry
 
 
 def _parse_field(entry: Any) -> Field:
@@ -134,10 +188,7 @@ def _parse_field(entry: Any) -> Field:
         if len(limits) != 2:
             raise SchemaError(f"{where}: range is [lowest, highest], not {len(limits)} numbers")
         values["valid_range"] = (limits[0], limits[1])
-    texts = entry.get("missing_values", [])
-    if not all(isinstance(text, str) for text in texts):
-        raise SchemaError(f"{where}: missing_values is a list of texts")
-    values["missing_values"] = tuple(texts)
+    values["missing_values"] = _texts(entry, "missing_values", where)
     meanings = entry.get("categories", {})
     if not all(isinstance(meaning, str) for meaning in meanings.values()):
         raise SchemaError(f'{where}: each entry of categories is code = "meaning"')
@@ -145,11 +196,22 @@ def _parse_field(entry: Any) -> Field:
     if "binning" in entry:
         _check(entry["binning"], _BINNING, f"{where}, binning", needed=("method", "bins"))
         values["binning"] = Binning(**entry["binning"])
+    if "grouping" in entry:
+        _check(entry["grouping"], _GROUPING, f"{where}, grouping", needed=("most", "least"))
+        values["grouping"] = Grouping(**entry["grouping"])
     return Field(**values)
 
 
 def _is_named(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("name"), str)
+
+
+def _texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """Return a list of texts; an empty one where the entry is absent."""
+    texts = entry.get(key, [])
+    if not all(isinstance(text, str) for text in texts):
+        raise SchemaError(f"{where}: {key} is a list of texts")
+    return tuple(texts)
 
 
 def _numbers(entry: Mapping[str, Any], key: str, where: str) -> tuple[float, ...] | None:
@@ -166,7 +228,7 @@ def _numbers(entry: Mapping[str, Any], key: str, where: str) -> tuple[float, ...
 
 def _format_field(f: Field) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": f.name, "kind": f.kind}
-    for key in ("description", "unit"):
+    for key in ("column", "description", "unit", "part", "date", "reference", "protected", "other"):
         if getattr(f, key):
             entry[key] = getattr(f, key)
     if f.valid_range is not None:
@@ -177,6 +239,8 @@ def _format_field(f: Field) -> dict[str, Any]:
         entry["missing_values"] = list(f.missing_values)
     if f.binning is not None:
         entry["binning"] = dict(f.binning.__dict__)
+    if f.grouping is not None:
+        entry["grouping"] = dict(f.grouping.__dict__)
     if f.edges:
         entry["edges"] = list(f.edges)
     if f.categories:
@@ -185,7 +249,8 @@ def _format_field(f: Field) -> dict[str, Any]:
 
 
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
-    return {key: entry for key, entry in value.__dict__.items() if entry != getattr(default, key)}
+    changed = {key: new for key, new in value.__dict__.items() if new != getattr(default, key)}
+    return {key: list(new) if isinstance(new, tuple) else new for key, new in changed.items()}
 
 
 def _check(entry: Any, known: _Types, where: str, *, needed: tuple[str, ...] = ()) -> None:

@@ -48,7 +48,8 @@ def data(
     found = load_schema(schema)
     table = find_table(found, data, note)
     warn_if_synthetic(table)
-    rows = check_table(table, found)
+    with progress_bar("check") as update:
+        rows = check_table(table, found, lambda done: update(done, 0, {}))
     if file is not None:
         write_csv(table, found, file)
     facts = {"name": table.name, "origin": table.origin, "synthetic": table.synthetic, "rows": rows}
@@ -92,7 +93,7 @@ def encrypt(
     with progress_bar("encrypt") as update:
         made = encrypt_table(
             table, planned, keys, target, seed=seed, labelled=labelled,
-            progress=lambda rows: update(rows, 0, {}),
+            progress=lambda done, total: update(done, total, {}),
         )  # fmt: skip
     schema_file = fitted_schema or home.schema
     if labelled or fitted_schema:
@@ -120,7 +121,9 @@ def decrypt(
     keys = load_keyset(keyset or home.keyset, passphrase_file, passphrase_fd)
     fitted = load_schema(schema or home.schema)
     with progress_bar("decrypt") as update:
-        rows = decrypt_table(tokens, fitted, keys, file, lambda done: update(done, 0, {}))
+        rows = decrypt_table(
+            tokens, fitted, keys, file, lambda done, total: update(done, total, {})
+        )
     out.print(f"{rows} rows -> {file}")
 
 

@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from cipherscore.cli.common import DEFAULT_SCHEMA, JsonOption, note, out, show
+from cipherscore.cli.common import DEFAULT_SCHEMA, JsonOption, note, out, progress_bar, show
 from cipherscore.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cipherscore.schema import Field, Schema
 
 app = typer.Typer(help="Schemas: describe a table's fields, bins and costs.", no_args_is_help=True)
 
 
 @app.command()
 def infer(
-    table: Annotated[Path, typer.Argument(help="CSV (comma, semicolon, tab or bar) with a header, or Parquet.")],
+    table: Annotated[Path, typer.Argument(help="CSV (comma, semicolon, tab or bar; plain, gz, bz2 or xz), or Parquet.")],
     target: Annotated[str, typer.Option(help="Name of the good/bad column.")],
-    bad: Annotated[str, typer.Option(help="Its value for bad credit [default: the rarer one].")] = "",
+    bad: Annotated[list[str] | None, typer.Option(help="Its value for bad credit [default: the rarer of two]; several with commas or repeated.")] = None,
+    good: Annotated[list[str] | None, typer.Option(help="Its values for good credit [default: the rest].")] = None,
+    bad_below: Annotated[float | None, typer.Option(help="The target is a number; this or less is bad.")] = None,
+    bad_above: Annotated[float | None, typer.Option(help="The target is a number; this or more is bad.")] = None,
     name: Annotated[str, typer.Option(help="Schema name [default: the file's name].")] = "",
     file: Annotated[Path, typer.Option("--out", help="TOML file to write.")] = Path("schema.toml"),
-    bins: Annotated[int, typer.Option(help="Most bins of a numeric field.", min=2, max=64)] = 4,
+    bins: Annotated[int, typer.Option(help="Most bins of a numeric field [default: 4, or 64 from 2,000 rows].", min=0, max=64, show_default=False)] = 0,
+    no_header: Annotated[bool, typer.Option("--no-header", help="Line one is data; the columns are called c1, c2, ...")] = False,
+    group: Annotated[str, typer.Option(help="Column whose equal values keep rows in one part of the split; no field.")] = "",
+    categorical: Annotated[list[str] | None, typer.Option(help="Column whose numbers are codes; may be repeated.")] = None,
+    protected: Annotated[list[str] | None, typer.Option(help="Column by whose groups decisions are compared; may be repeated.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
+    drop_suspicious: Annotated[bool, typer.Option("--drop-suspicious", help="Leave out columns that seem to know the outcome.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the split to be, as of `cipherscore encrypt`.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing schema file.")] = False,
 ) -> None:  # fmt: skip
     """Write a schema for your own table; read it, correct it, then `cipherscore encrypt` with it."""
-    from cipherscore.client.inference import infer_schema
+    from cipherscore.client.inference import Options
+    from cipherscore.client.inference import infer as infer_table
+    from cipherscore.client.targets import Goal
     from cipherscore.schema_file import save_schema
 
     if file.exists() and not force:
         raise ConfigurationError(
             f"{file} exists and may hold your corrections; give another --out, or --force"
         )
-    schema, remarks = infer_schema(table, target, bad=bad, name=name, bins=bins)
-    save_schema(schema, file)
-    for remark in remarks:
+    options = Options(
+        Goal(tuple(good or ()), tuple(bad or ()), bad_below, bad_above),
+        name=name,
+        bins=bins,
+        header=not no_header,
+        group=group,
+        categorical=tuple(categorical or ()),
+        protected=tuple(protected or ()),
+        drop=tuple(drop or ()),
+        drop_suspicious=drop_suspicious,
+        seed=seed,
+    )
+    with progress_bar("infer") as update:  # rows while reading, columns then
+        found = infer_table(
+            table, target, options, lambda done, total: update(done, total, {})
+        )  # fmt: skip
+    save_schema(found.schema, file, found.comments)
+    for remark in found.remarks:
         note(remark)
-    out.print(f"{file}: schema {schema.name!r} with {len(schema.fields)} fields")
+    out.print(f"{file}: schema {found.schema.name!r} with {len(found.schema.fields)} fields")
 
 
 @app.command()
@@ -53,6 +83,7 @@ def check(
         "name": found.name,
         "fitted": found.fitted,
         "target": found.target.__dict__,
+        "group": found.group,
         "fields": [
             {"name": f.name, "kind": f.kind, "levels": len(f.levels) if f.fitted else None}
             for f in found.fields
@@ -62,21 +93,41 @@ def check(
         from cipherscore.client.checking import check_table
         from cipherscore.client.sources import find_table
 
-        facts["rows"] = check_table(find_table(found, data), found)
+        with progress_bar("check") as update:
+            facts["rows"] = check_table(
+                find_table(found, data), found, lambda rows: update(rows, 0, {})
+            )
 
     def human() -> None:
-        view = Table("field", "kind", "levels", "unit", "meaning", box=None)
-        for f in found.fields:
-            planned = f"{f.binning.bins} {f.binning.method} bins" if f.binning else ""
-            levels = str(len(f.levels)) if f.fitted else planned
-            view.add_row(f.name, f.kind, levels, f.unit, f.description)
-        out.print(view)
-        out.print(
-            f"target {found.target.name}: good {found.target.good!r}, bad {found.target.bad!r}; "
-            f"costs {found.target.cost_false_good:g} to {found.target.cost_false_bad:g}"
-        )
+        _print_fields(found)
         out.print(
             f"schema {found.name!r} is valid" + (f"; {facts['rows']} rows fit it" if data else "")
         )
 
     show(facts, as_json, human)
+
+
+def _print_fields(found: Schema) -> None:
+    view = Table("field", "kind", "levels", "unit", "meaning", box=None)
+    for f in found.fields:
+        levels = str(len(f.levels)) if f.fitted else _planned(f)
+        view.add_row(f.name, f.kind, levels, f.unit, f.description)
+    out.print(view)
+    target = found.target
+    good, bad = [repr(target.good)], [repr(target.bad)]
+    good += map(repr, target.also_good)
+    bad += map(repr, target.also_bad)
+    if target.bad_below is not None:
+        bad = [f"{target.bad_below:g} or less"]
+    if target.bad_above is not None:
+        bad = [f"{target.bad_above:g} or more"]
+    out.print(
+        f"target {target.name}: good {', '.join(good)}, bad {', '.join(bad)}; "
+        f"costs {target.cost_false_good:g} to {target.cost_false_bad:g}"
+    )
+
+
+def _planned(f: Field) -> str:
+    if f.grouping:
+        return f"up to {f.grouping.most} categories"
+    return f"{f.binning.bins} {f.binning.method} bins" if f.binning else ""

@@ -24,14 +24,14 @@ class FieldCipher:
         key_id: Encrypt under this key instead of the primary one.
 
     Raises:
-        SchemaError: The schema has a numeric field without bin edges.
+        SchemaError: A field of the schema has no bin edges, or no categories, yet.
         UnknownKeyId: The keyset has no key ``key_id``.
     """
 
     def __init__(self, keyset: Keyset, schema: Schema, key_id: str | None = None) -> None:
         if not schema.fitted:
             raise SchemaError(
-                f"schema {schema.name!r} has numeric fields without bin edges; "
+                f"schema {schema.name!r} has fields without bin edges or categories; "
                 "use the fitted schema that `cipherscore encrypt` wrote"
             )
         self.schema = schema

@@ -3,189 +3,249 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from cipherscore.client.sources import PARQUET_ENDINGS, sniff_delimiter
+from cipherscore.client.binning import default_binning
+from cipherscore.client.headers import field_names, words
+from cipherscore.client.leakage import (
+    SUSPICIOUS_AUC,
+    named_like_a_protected_group,
+    named_like_an_outcome,
+    single_column_auc,
+)
+from cipherscore.client.profiles import ID_WORDS, Profile, Settings, profile
+from cipherscore.client.sampling import Sample, read_sample
+from cipherscore.client.splits import GroupNumbers, grouped_split, stratified_split
+from cipherscore.client.tables import labels
+from cipherscore.client.targets import Goal, infer_target
+from cipherscore.dataset import TRAIN
 from cipherscore.errors import DataError, SchemaError, shorten
-from cipherscore.field import MAX_LEVEL_LENGTH
-from cipherscore.schema import MAX_NAME_LENGTH, Binning, Field, Schema, Target
+from cipherscore.schema import MAX_NAME_LENGTH, Field, Schema, Target
 
-SAMPLE_ROWS = 200_000
-"""Rows looked at; categories that only occur later are refused at encryption and named then."""
-MAX_CATEGORIES = 256
-MAX_NUMERIC_CODES = 2
-"""A numeric column with at most this many distinct values is taken for a category."""
-ABSENT_TEXTS = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+LEAST_CATEGORY_ROWS = (5, 50)
+CATEGORY_SHARE = 2000
+"""A kept category needs one in `CATEGORY_SHARE` training rows, within these limits."""
+_GROUPS = "company customer client firm account person borrower user member household card"
+GROUP_WORDS = ID_WORDS | frozenset(_GROUPS.split())
+
+Progress = Callable[[int, int], None]
+SHOWN_NAMES = 5
+"""Renamed columns that a remark lists; the schema says all."""
+LEAST_GROUPS = 20
+"""A column of blocks of rows is pointed out from this many different values on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the owner says of the table; see `cipherscore schema infer --help`."""
+
+    goal: Goal = field(default_factory=Goal)
+    name: str = ""
+    bins: int = 0
+    header: bool = True
+    group: str = ""
+    categorical: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    drop_suspicious: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A schema, remarks on what was decided, and the comments for its file (see `schema_file`)."""
+
+    schema: Schema
+    remarks: list[str]
+    comments: dict[str, list[str]]
 
 
 def infer_schema(
-    path: Path, target: str, *, bad: str = "", name: str = "", bins: int = 4
+    path: Path, target: str, *, bad: str = "", name: str = "", bins: int = 0
 ) -> tuple[Schema, list[str]]:
+    """Infer a schema as `infer` does; return it and the remarks."""
+    goal = Goal(bad=(bad,) if bad else ())
+    found = infer(path, target, Options(goal=goal, name=name, bins=bins))
+    return found.schema, found.remarks
+
+
+def infer(
+    path: Path,
+    target: str,
+    options: Options,
+    progress: Progress = lambda _done, _total: None,
+) -> Inferred:
     """Infer a schema from a table's first rows.
 
     Args:
-        path: CSV with a header (comma, semicolon, tab or bar), or Parquet.
-        target: The good/bad column; it must have exactly two values.
-        bad: Its value for bad credit; default the rarer one.
-        name: Schema name; default made from the file's name.
-        bins: Most bins of a numeric field; they are cut by a decision tree on training rows.
-
-    Returns:
-        The schema, and remarks on what was decided for the owner to check.
+        path: CSV (comma, semicolon, tab or bar; gz, bz2 or xz), or Parquet.
+        target: The good/bad column.
+        options: What else the owner says.
+        progress: Told the rows that were read (of 0: unknown), then the columns looked at of all.
 
     Raises:
         DataError: The table cannot be read.
-        SchemaError: The target is missing or has not two values, or no field is left.
+        SchemaError: A column that is named is missing, the target is not binary, or no field is
+            left.
     """
-    table = _read(path)
-    if target not in table.schema.names:
-        raise SchemaError(
-            f"{path}: no column {target!r}; columns: {', '.join(table.schema.names)[:300]}"
-        )
-    remarks: list[str] = []
-    goal = _target(table.column(target), target, bad, remarks)
-    fields = []
-    for column in table.schema.names:
-        if not column:
-            remarks.append("a column without a name is dropped")
-        elif column != target:
-            field = _field(column, table.column(column), bins, remarks)
-            fields += [field] if field else []
+    sample = read_sample(path, header=options.header, progress=lambda rows: progress(rows, 0))
+    for column in (target, *filter(None, [options.group]), *options.categorical,
+                   *options.protected, *options.drop):  # fmt: skip
+        if column not in sample.columns:
+            shown = ", ".join(sample.columns)[:300]
+            raise SchemaError(f"{path}: no column {column!r}; columns: {shown}")
+    if options.group == target:
+        raise SchemaError(f"{path}: --group cannot be the target {target!r}")
+    remarks = list(sample.remarks)
+    goal, label = _target(sample, target, options.goal, remarks)
+    train = _training_rows(sample, label, options)
+    profiles = _profiles(sample, goal, options, train, progress)
+    return _assemble(
+        path, sample, goal, options, remarks, _suspect(profiles, label, train, goal, options)
+    )
+
+
+def _target(sample: Sample, name: str, goal: Goal, remarks: list[str]) -> tuple[Target, np.ndarray]:
+    """Return the target and its labels, int8 [rows]."""
+    column = sample.columns[name]
+    if sample.source.decimal != "." and (goal.below is not None or goal.above is not None):
+        column = pc.replace_substring(column, sample.source.decimal, ".")
+    target = infer_target(name, column, goal, remarks)
+    label = labels(pa.table({name: column}), target)
+    remarks.append(f"target {name!r}: {int(label.sum())} bad of {len(label)} rows looked at")
+    return target, label
+
+
+def _training_rows(sample: Sample, label: np.ndarray, options: Options) -> np.ndarray:
+    """Return bool [rows]: those that `cipherscore encrypt` with this seed will train on.
+
+    So it is where all rows of the table were read; of a longer table it is a split of the first
+    rows, which need not be the same.
+    """
+    try:
+        if options.group:
+            group = GroupNumbers().of(sample.columns[options.group])
+            return np.asarray(grouped_split(label, group, options.seed) == TRAIN)
+        return np.asarray(stratified_split(label, options.seed) == TRAIN)
+    except DataError:  # too few rows to split; encryption will say so
+        return np.ones(len(label), bool)
+
+
+def _profiles(
+    sample: Sample,
+    target: Target,
+    options: Options,
+    train: np.ndarray,
+    progress: Progress,
+) -> list[Profile]:
+    columns = [c for c in sample.columns if c not in (target.name, options.group, *options.drop)]
+    names = field_names(columns, taken=(target.name, options.group))
+    used = {*names.values(), *sample.columns}
+    low, high = LEAST_CATEGORY_ROWS
+    settings = Settings(
+        bins=options.bins or default_binning(len(train)).bins,
+        decimal=sample.source.decimal,
+        least=min(high, max(low, int(train.sum()) // CATEGORY_SHARE)),
+        categorical=frozenset(options.categorical),
+        protected=frozenset(options.protected),
+    )
+    found = []
+    for done, column in enumerate(columns):
+        progress(done, len(columns))
+        found.append(profile(column, sample.columns[column], names[column], used, settings))
+    progress(len(columns), len(columns))
+    return found
+
+
+def _suspect(
+    profiles: list[Profile], label: np.ndarray, train: np.ndarray, target: Target, options: Options
+) -> list[Profile]:
+    """Remark on columns that may know the outcome or name a protected group."""
+    for found in profiles:
+        if not found.fields or found.codes is None:
+            continue
+        auc = single_column_auc(found.codes[train], label[train], options.seed)
+        reasons = []
+        if auc >= SUSPICIOUS_AUC:
+            reasons.append(f"alone it tells good from bad with an AUC of {auc:.3f}")
+        if named_like_an_outcome(found.column, target.name):
+            reasons.append("it is named like an outcome")
+        if reasons:
+            text = f"column {found.column!r} is SUSPICIOUS: {' and '.join(reasons)}; "
+            if options.drop_suspicious:
+                found.fields = ()
+                found.remarks = [f"{text}dropped"]
+            else:
+                found.remarks.append(
+                    f"{text}if it is known only after the decision, leave it out (--drop, or "
+                    "--drop-suspicious for all such)"
+                )
+        elif named_like_a_protected_group(found.column) and not found.fields[0].protected:
+            found.remarks.append(
+                f"column {found.column!r} may name a protected group; --protected compares groups"
+            )
+    return profiles
+
+
+def _assemble(
+    path: Path,
+    sample: Sample,
+    target: Target,
+    options: Options,
+    remarks: list[str],
+    profiles: list[Profile],
+) -> Inferred:
+    fields = tuple(f for found in profiles for f in found.fields)
+    decided = [text for found in profiles for text in found.remarks]
     if not fields:
-        raise SchemaError(f"{path}: no usable field; see the remarks")
+        shown = "; ".join(remarks + decided)[:400]
+        raise SchemaError(f"{path}: no usable field; {shown or 'it has no column'}")
+    remarks = remarks + _renamed(fields)
     stem = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower())
-    label = name or stem[:MAX_NAME_LENGTH].strip("-") or "table"
-    return Schema(label, tuple(fields), goal, title=f"inferred from {path.name}"), remarks
-
-
-def _read(path: Path) -> pa.Table:
-    """Read the first rows, all columns as text, names and texts without blanks around them."""
-    try:
-        if path.suffix.lower() in PARQUET_ENDINGS:
-            with pq.ParquetFile(path) as file:
-                table = pa.Table.from_batches([next(file.iter_batches(SAMPLE_ROWS))])
-        else:
-            table = _read_texts(path)
-    except (pa.ArrowException, OSError, StopIteration) as error:
-        raise DataError(
-            f"{path}: cannot be read as a table ({type(error).__name__}); it must be UTF-8 text "
-            "with a header and rows of equal length, or Parquet, and have a row"
-        ) from None
-    names = [name.strip() for name in table.schema.names]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: column {shorten(twice[0])} occurs twice; rename one")
-    columns = [pc.utf8_trim_whitespace(_texts(column)) for column in table.columns]
-    return pa.table(dict(zip(names, columns, strict=True)))
-
-
-def _read_texts(path: Path) -> pa.Table:
-    parse = pacsv.ParseOptions(delimiter=sniff_delimiter(path))
-    header = pacsv.open_csv(path, parse_options=parse).schema.names
-    texts = pacsv.ConvertOptions(
-        column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
+    schema = Schema(
+        options.name or stem[:MAX_NAME_LENGTH].strip("-") or "table",
+        fields,
+        target,
+        title=f"inferred from {path.name}",
+        source=sample.source,
+        group=options.group,
+        dropped=(*options.drop, *(found.column for found in profiles if not found.fields)),
     )
-    parts, rows = [], 0
-    for batch in pacsv.open_csv(path, parse_options=parse, convert_options=texts):
-        parts.append(batch)
-        rows += len(batch)
-        if rows >= SAMPLE_ROWS:
-            break
-    if not rows:
-        raise StopIteration
-    return pa.Table.from_batches(parts)
+    head = "Made by `cipherscore schema infer`.  Read it, correct it.  What was decided:"
+    gone = [text for found in profiles if not found.fields for text in found.remarks]
+    comments = {"": [head, *remarks, *gone]}
+    for found in profiles:
+        if found.fields and found.remarks:
+            comments[found.fields[0].name] = found.remarks
+    hints = [] if options.group else _group_hint(profiles, sample)
+    return Inferred(schema, remarks + decided + hints, comments)
 
 
-def _texts(column: pa.ChunkedArray) -> pa.Array:
-    """Return values as the texts that `Field.level_of` takes for the same: 1.0 as ``1``."""
-    whole = column.combine_chunks()
-    if pa.types.is_string(whole.type) or pa.types.is_large_string(whole.type):
-        return whole.cast(pa.string())
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
-    values = [
-        None if value is None else str(value).removesuffix(".0")
-        for value in whole.dictionary.to_pylist()
-    ]
-    return pa.array(values, pa.string()).take(whole.indices)
+def _renamed(fields: tuple[Field, ...]) -> list[str]:
+    """Return a remark on the fields that have not the name of their column, if there are some."""
+    names = [f"{f.column!r}: {f.name}" for f in fields if f.column and not f.part]
+    shown = ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "")
+    return [f"{len(names)} column(s) gave a field of another name: {shown}"] if names else []
 
 
-def _target(column: pa.ChunkedArray, name: str, bad: str, remarks: list[str]) -> Target:
-    counts = sorted(
-        ((entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist()),
-        key=lambda pair: (pair[0], pair[1] or ""),
-    )
-    if len(counts) != 2 or any(value in (None, *ABSENT_TEXTS) for _, value in counts):
-        raise SchemaError(
-            f"target {name!r} has {len(counts)} values; exactly two, never absent, are supported"
-        )
-    values = [value for _, value in counts]
-    if bad and bad not in values:
-        raise SchemaError(f"target {name!r} has the values {values}, not {bad!r}")
-    chosen = bad or values[0]
-    if not bad:
-        remarks.append(
-            f"target {name!r}: {chosen!r} is the rarer value and taken as bad; --bad sets it"
-        )
-    remarks.append(
-        "costs: calling a bad applicant good and the reverse cost the same; edit [target]"
-    )
-    good = values[1] if chosen == values[0] else values[0]
-    return Target(name, good, chosen)
-
-
-def _field(name: str, column: pa.ChunkedArray, bins: int, remarks: list[str]) -> Field | None:
-    absent = pc.is_in(column, value_set=pa.array(ABSENT_TEXTS))
-    present = column.filter(pc.invert(pc.or_(absent, column.is_null())))
-    distinct = pc.unique(present)
-    missing = len(present) < len(column)
-    seen = sorted({v for v in pc.unique(column.filter(absent)).to_pylist() if v})
-    common = {"missing": "level", "missing_values": tuple(seen)} if missing else {}
-    if len(distinct) < 2:
-        remarks.append(f"field {name!r} dropped: it has {len(distinct)} distinct value(s)")
-        return None
-    numeric = _numbers(distinct)
-    if numeric is not None and len(distinct) > MAX_NUMERIC_CODES:
-        if len(distinct) == len(column) and _is_id(name, numeric):
-            remarks.append(f"field {name!r} dropped: a different whole number in each row, an id")
-            return None
-        return Field(name, "numeric", binning=Binning("tree", bins), **common)  # type: ignore[arg-type]
-    if len(distinct) > MAX_CATEGORIES:
-        remarks.append(
-            f"field {name!r} dropped: {len(distinct)} different texts (at most {MAX_CATEGORIES})"
-        )
-        return None
-    longest = max(len(text.encode()) for text in distinct.to_pylist())
-    if longest > MAX_LEVEL_LENGTH:
-        remarks.append(
-            f"field {name!r} dropped: a text of {longest} bytes (at most {MAX_LEVEL_LENGTH})"
-        )
-        return None
-    categories = dict.fromkeys(sorted(distinct.to_pylist()), "")
-    return Field(name, "categorical", categories=categories, **common)  # type: ignore[arg-type]
-
-
-def _is_id(name: str, values: np.ndarray) -> bool:
-    """Return whether distinct ``values`` in the order of rows look like numbers of the rows.
-
-    An amount can differ in each row too; an id also rises from row to row, or is called one.
-    """
-    rising = bool(np.all(np.diff(values) > 0))
-    called = name.lower().endswith("id")
-    return bool(np.all(values == np.round(values))) and (rising or called)
-
-
-def _numbers(distinct: pa.Array) -> np.ndarray | None:
-    """Return the values as float64, or nothing when one is no finite number."""
-    try:
-        values = np.asarray(pc.cast(distinct, pa.float64()).to_numpy(zero_copy_only=False))
-    except pa.ArrowInvalid:
-        return None
-    return values if np.isfinite(values).all() else None
+def _group_hint(profiles: list[Profile], sample: Sample) -> list[str]:
+    """Return a remark on a column of sorted, repeated numbers that is called like a person."""
+    hints = []
+    for found in profiles:
+        if not found.fields or not GROUP_WORDS.intersection(words(found.column)):
+            continue
+        texts = sample.columns[found.column]
+        distinct = pc.count_distinct(texts).as_py()
+        changes = int(pc.sum(pc.not_equal(texts[1:], texts[:-1]).cast(pa.int64())).as_py() or 0)
+        if LEAST_GROUPS <= distinct <= sample.rows // 2 and changes < 2 * distinct:
+            hints.append(
+                f"column {shorten(found.column)}: its rows come in blocks; if those of one value "
+                "belong together, --group keeps them in one part of the split"
+            )
+    return hints

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.errors import DataError, DecryptionError
-from cipherscore.schema import MISSING_LEVEL, Field, Schema
+from cipherscore.schema import MISSING_LEVEL, OTHER_LEVEL, Field, Schema
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class RecordCodec:
         }
 
     def encode(self, record: Mapping[str, object], row: int | None = None) -> dict[str, bytes]:
-        """Return the token of every field of ``record``.
+        """Return the token of every field of ``record``, which holds raw columns or fields by name.
 
-        The target may be present and is ignored, so that labelled rows can be scored as they are.
+        The target, the group and dropped columns may be present and are ignored, so that labelled
+        rows can be scored as they are.
 
         Raises:
             DataError: A field is missing, or one is present that the schema does not know.
@@ -48,11 +49,14 @@ class RecordCodec:
         """
         tokens = {}
         for f in self.schema.fields:
-            if f.name not in record:
-                raise DataError(f"{_record(row)} lacks field {f.name!r}; allowed: {f.allowed}")
-            tokens[f.name] = self.tokens[f.name][f.level_of(record[f.name], row)]
-        unknown = record.keys() - tokens.keys() - {self.schema.target.name}
-        if unknown:
+            name = f.source
+            if name not in record:
+                name = f.name
+            if name not in record:
+                raise DataError(f"{_record(row)} lacks field {f.source!r}; allowed: {f.allowed}")
+            tokens[f.name] = self.tokens[f.name][f.level_of(record[name], row)]
+        unknown = record.keys() - tokens.keys() - self.schema.unread
+        if unknown and (unknown := unknown - set(self.schema.raw_names)):
             names = ", ".join(sorted(repr(name)[:40] for name in unknown)[:5])
             raise DataError(f"{_record(row)} has fields the schema does not know: {names}")
         return tokens
@@ -97,5 +101,7 @@ def _meaning(field: Field, level: str | None) -> str:
     if level is None:
         return "absent"
     if field.kind == "categorical":
+        if level == OTHER_LEVEL and field.other:
+            return "any other value"
         return field.categories[level] or level
     return f"{level} {field.unit}".strip()

@@ -6,17 +6,24 @@ import hashlib
 import http.client
 import os
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cipherscore.errors import ConfigurationError, DataError
+from cipherscore.client.dialect import (
+    column_names,
+    first_row,
+    plain_name,
+    read_texts,
+    sniff_delimiter,
+)
+from cipherscore.errors import ConfigurationError, DataError, shorten
 from cipherscore.files import atomic_path
 from cipherscore.schema import Schema
 from cipherscore.schema_file import BUILT_IN_FOLDER
@@ -25,7 +32,6 @@ DATA_VARIABLE = "CIPHERSCORE_DATA"
 DOWNLOAD_TIMEOUT = 10.0
 """Seconds to wait for the server of a data set, per connection or read."""
 MAX_DOWNLOAD = 1 << 30
-BLOCK_BYTES = 4 << 20
 PARQUET_ROWS = 1 << 17
 PARQUET_ENDINGS = (".parquet", ".pq")
 
@@ -88,52 +94,92 @@ def read_csv(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a delimited text file, all columns as text, in constant memory.
 
-    Blanks around the names in a header do not count.  A file without a header has the schema's
-    fields in order, the target last.  ``.gz`` and ``.bz2`` are decompressed on the way.
+    Names in a header are taken as `cipherscore.client.dialect.column_names` says.  A file without
+    a header has the columns that the schema's source names, else the schema's fields in order, the
+    target last.  ``.gz``, ``.bz2`` and ``.xz`` are decompressed on the way.  Numbers written with a
+    comma get a point where the schema's source says so.
 
     Raises:
         DataError: The file cannot be read, or a row has another number of columns.
     """
-    names = [*schema.by_name, schema.target.name]
-    parse = pacsv.ParseOptions(delimiter=delimiter)
+    encoding = schema.source.encoding
     try:
-        if header:
-            names = pacsv.open_csv(path, parse_options=parse).schema.names
-        reader = pacsv.open_csv(
-            path,
-            read_options=pacsv.ReadOptions(
-                column_names=None if header else names, block_size=BLOCK_BYTES
-            ),
-            parse_options=parse,
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=False,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        stripped = [name.strip() for name in names]
-        for batch in reader:
-            yield batch.rename_columns(stripped)
-    except (pa.ArrowException, OSError) as error:
+        first = first_row(path, delimiter, encoding)
+        names = _names(first, schema, path)
+        if not header and not set(schema.raw_names) <= {*names, schema.target.name}:
+            names, first = _without_header(schema, len(first)), []
+        rows = read_texts(path, delimiter, names, first=first or None, encoding=encoding)
+        for batch in rows:
+            yield _with_points(batch, schema) if schema.source.decimal == "," else batch
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         # Arrow's own text may quote a line of raw data; the kind of failure is enough.
         raise DataError(
             f"{path}: cannot be read as text columns split by {delimiter!r} "
             f"({type(error).__name__}); check the delimiter, the header, that each row has the "
-            "same number of columns, and that it is UTF-8"
+            f"same number of columns, and that it is {encoding.upper()}"
         ) from None
 
 
-def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
+def read_parquet(path: Path, schema: Schema) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a Parquet file.
 
     Raises:
-        DataError: It is none, or is damaged.
+        DataError: It is none, or is damaged, or has a column of the schema twice.
     """
     try:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(PARQUET_ROWS)
+            names = _names(file.schema_arrow.names, schema, path)
+            for batch in file.iter_batches(PARQUET_ROWS):
+                yield batch.rename_columns(names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from None
+
+
+def _without_header(schema: Schema, cells: int) -> list[str]:
+    """Return the names of a headerless file's columns; a file to be scored may lack the target."""
+    names = list(schema.source.columns or schema.raw_names)
+    if cells == len(names) - 1:
+        names = [name for name in names if name != schema.target.name]
+    return names
+
+
+def _names(header: Sequence[str], schema: Schema, path: Path) -> list[str]:
+    """Return the columns' names.
+
+    Raises:
+        DataError: A column that is read occurs twice, and the schema was made of a table where it
+            does not.
+    """
+    names = column_names(header)
+    stripped = [plain_name(raw) for raw in header]
+    known = {*schema.raw_names, *schema.dropped}
+    for name, raw in zip(names, stripped, strict=True):
+        if name != raw and raw in known and name not in known:
+            raise DataError(
+                f"{path}: the table has column {shorten(raw)} twice; rename or drop one"
+            )
+    return names
+
+
+def _with_points(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """Return a batch whose numeric columns spell 0,5 as 0.5; dates and categories stay."""
+    numeric = {f.source for f in schema.fields if f.kind == "numeric" and not f.part}
+    numeric |= {schema.target.name} if schema.target.numeric else set()
+    columns = [
+        pc.replace_substring(column, ",", ".") if name in numeric else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def with_field_names(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """Return ``batch`` with a column more for each field that reads a column of another name."""
+    names, columns = list(batch.schema.names), list(batch.columns)
+    for f in schema.fields:
+        if f.name not in names and f.source in batch.schema.names:
+            names.append(f.name)
+            columns.append(batch.column(f.source))
+    return pa.RecordBatch.from_arrays(columns, names)
 
 
 def from_arrow(table: pa.Table, name: str = "table") -> RawTable:
@@ -142,39 +188,27 @@ def from_arrow(table: pa.Table, name: str = "table") -> RawTable:
 
 
 def _file(path: Path, schema: Schema, origin: Origin) -> RawTable:
-    """Read Parquet by its ending, the schema's own source in its dialect, others by line one.
+    """Read Parquet by its ending, the schema's own source in its dialect, others by their content.
 
-    The first line of another text file must name the columns.
+    A schema that names no file says whether its tables have a header; for others a text file of
+    another name must have one.
     """
+
+    def named(batches: Callable[[], Iterator[pa.RecordBatch]]) -> RawTable:
+        return RawTable(
+            path.name, origin, lambda: (with_field_names(batch, schema) for batch in batches())
+        )
+
     if path.suffix.lower() in PARQUET_ENDINGS:
-        return RawTable(path.name, origin, lambda: read_parquet(path))
+        return named(lambda: read_parquet(path, schema))
     source = schema.source
     if source.path and path.name == Path(source.path).name:
         if origin == "folder" and source.sha256:
             check_sha256(path, source.sha256)
         delimiter, header = source.delimiter, source.header
     else:
-        delimiter, header = sniff_delimiter(path), True
-    return RawTable(
-        path.name, origin, lambda: read_csv(path, delimiter, header=header, schema=schema)
-    )
-
-
-def sniff_delimiter(path: Path) -> str:
-    """Return the delimiter of a text table: the one of ``, ; TAB |`` most frequent in line one.
-
-    Raises:
-        DataError: The file cannot be read, or its first line has none of them.
-    """
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            line = stream.read(1 << 16).split(b"\n", 1)[0]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({type(error).__name__})") from None
-    best = max(b",;\t|", key=line.count)
-    if not line.count(best):
-        raise DataError(f"{path}: the first line has no comma, semicolon, tab or bar")
-    return chr(best)
+        delimiter, header = sniff_delimiter(path), bool(source.path) or source.header
+    return named(lambda: read_csv(path, delimiter, header=header, schema=schema))
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -231,20 +265,23 @@ def _download(url: str, target: Path) -> None:
 
 
 def read_records(table: RawTable, schema: Schema, rows: list[int]) -> list[dict[str, object]]:
-    """Return some rows as raw records, numbers as numbers, in the order asked for.
+    """Return some rows as raw records by raw column, numbers as numbers, in the order asked for.
 
     Raises:
         DataError: The table has fewer rows.
     """
     wanted, start = dict.fromkeys(rows), 0
     found: dict[int, dict[str, object]] = {}
-    names = [*schema.by_name, schema.target.name]
+    names = [name for name in schema.raw_names if name != schema.group]
+    numeric = {f.source for f in schema.fields if f.kind == "numeric" and not f.part}
     for batch in table.batches():
         for row in wanted:
             if start <= row < start + len(batch):
                 raw = batch.slice(row - start, 1).to_pylist()[0]
                 found[row] = {
-                    name: _typed(raw[name], schema, name) for name in names if name in raw
+                    name: _number_in(raw[name]) if name in numeric else raw[name]
+                    for name in names
+                    if name in raw
                 }
         start += len(batch)
     if len(found) < len(wanted):
@@ -252,10 +289,8 @@ def read_records(table: RawTable, schema: Schema, rows: list[int]) -> list[dict[
     return [found[row] for row in rows]
 
 
-def _typed(value: object, schema: Schema, name: str) -> object:
-    """Return the text of a numeric field as a number where it is one."""
-    if name not in schema.by_name or schema.by_name[name].kind == "categorical":
-        return value
+def _number_in(value: object) -> object:
+    """Return a text as a number where it is one."""
     try:
         number = float(str(value))
     except ValueError:

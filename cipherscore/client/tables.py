@@ -30,7 +30,7 @@ def encode_batch(batch: pa.RecordBatch | pa.Table, codec: RecordCodec) -> dict[s
     """
     encoded = {}
     for f in codec.schema.fields:
-        column = column_of(batch, f.name)
+        column = field_column(batch, f)
         levels = level_indices(column, f)
         tokens = codec.tokens[f.name]
         used = np.flatnonzero(np.bincount(levels, minlength=len(f.levels)))
@@ -65,18 +65,26 @@ def labels(batch: pa.RecordBatch | pa.Table, target: Target) -> np.ndarray:
         RecordError: A value is neither.
     """
     column = column_of(batch, target.name)
-    codes = Field(target.name, "categorical", categories={target.good: "", target.bad: ""})
-    found = _match(column, codes)
+    if target.numeric:
+        found, allowed = _cut(column, target), "a number"
+    else:
+        goods, bads = (target.good, *target.also_good), (target.bad, *target.also_bad)
+        allowed = f"{', '.join(goods)} (good) or {', '.join(bads)} (bad)"
+        codes = Field(target.name, "categorical", categories=dict.fromkeys((*goods, *bads), ""))
+        found = _match(column, codes)
+        found[found >= len(goods)] = len(goods)
+        found[found >= 0] = found[found >= 0] == len(goods)
     rows = np.flatnonzero(found == _UNMATCHED)
     if len(rows):
-        allowed = f"{target.good} (good) or {target.bad} (bad)"
         raise RecordError(target.name, column[int(rows[0])].as_py(), allowed, int(rows[0]))
     return found.astype(np.int8)
 
 
 def numbers(column: pa.Array, field: Field) -> np.ndarray:
-    """Return float64 [rows] of a numeric field, NaN where absent or not a number."""
+    """Return float64 [rows] of a numeric field, NaN where absent or not a number (or date)."""
     column = _as_string(column)
+    if field.part:
+        return _date_parts(column, field)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type):
@@ -91,6 +99,43 @@ def numbers(column: pa.Array, field: Field) -> np.ndarray:
     return values
 
 
+def category_counts(column: pa.Array, field: Field) -> dict[str, int]:
+    """Return how often each text occurs that a value of a categorical field stands for.
+
+    Absent values and what cannot be a category are left out.
+    """
+    counts: dict[str, int] = {}
+    column = _as_string(column)
+    for entry in pc.value_counts(column).to_pylist():
+        value = entry["values"]
+        text = None if field.is_absent(value) else field.text_of(value)
+        if text:
+            counts[text] = counts.get(text, 0) + entry["counts"]
+    return counts
+
+
+def _cut(column: pa.Array, target: Target) -> np.ndarray:
+    """Return int16 [rows]: 1 where a number is on the bad side, `_UNMATCHED` where it is none."""
+    values = numbers(column, Field(target.name, "numeric", edges=(0.0, 1.0)))
+    low = -np.inf if target.bad_below is None else target.bad_below
+    high = np.inf if target.bad_above is None else target.bad_above
+    with np.errstate(invalid="ignore"):
+        found = ((values <= low) | (values >= high)).astype(np.int16)
+    found[~np.isfinite(values)] = _UNMATCHED
+    return found
+
+
+def _date_parts(column: pa.Array, field: Field) -> np.ndarray:
+    """Return float64 [rows]: the part of each date, worked out once per distinct value."""
+    if pa.types.is_timestamp(column.type):  # nanoseconds have no Python value
+        column = column.cast(pa.timestamp("us"), safe=False)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    parts = [field.number_of(value) for value in column.dictionary.to_pylist()]
+    rows = pc.fill_null(column.indices, len(parts)).to_numpy(zero_copy_only=False)
+    return np.asarray(np.array([*parts, np.nan], np.float64)[rows])
+
+
 def _match(column: pa.Array, field: Field) -> np.ndarray:
     """Return int16 [rows]: positions as of `level_indices`, `_UNMATCHED` where not allowed."""
     if pa.types.is_dictionary(column.type):
@@ -101,8 +146,13 @@ def _match(column: pa.Array, field: Field) -> np.ndarray:
     column = _as_string(column)
     fast = _match_categories if field.kind == "categorical" else _match_bins
     found = fast(column, field)
-    if field.missing == "level" and (found == _UNMATCHED).any():
-        found[(found == _UNMATCHED) & _absent(column, field)] = len(field.levels) - 1
+    open_rows = found == _UNMATCHED
+    if (field.missing == "level" or field.other) and open_rows.any():
+        absent = _absent(column, field)
+        if field.missing == "level":
+            found[open_rows & absent] = len(field.levels) - 1
+        if field.other and pa.types.is_string(column.type):
+            found[open_rows & ~absent] = len(field.categories)
     rows = np.flatnonzero(found == _UNMATCHED)
     if len(rows):
         _match_slowly(column, field, rows, found)
@@ -187,6 +237,16 @@ def _as_string(column: pa.Array) -> pa.Array:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
     return column
+
+
+def field_column(batch: pa.RecordBatch | pa.Table, field: Field) -> pa.Array:
+    """Return the column that ``field`` is read from: under its raw name, else under its own.
+
+    Raises:
+        DataError: The table has no such column, or two.
+    """
+    raw = field.source in batch.schema.names or field.name not in batch.schema.names
+    return column_of(batch, field.source if raw else field.name)
 
 
 def column_of(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:

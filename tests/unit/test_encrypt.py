@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 
-from cipherscore.client import encrypt, sources
+from cipherscore.client import dialect, encrypt, sources
 from cipherscore.client.encrypt import decrypt_table, encrypt_table
 from cipherscore.client.keys import Keyset
 from cipherscore.client.sources import find_table, from_arrow, read_csv
@@ -162,16 +162,21 @@ def test_marked_values_never_reach_the_file(tmp_path, sample):
 
 def test_csv_in_many_blocks_equals_the_table_in_memory(tmp_path, sample, sample_path, monkeypatch):
     schema = load_schema("german-credit")
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(dialect, "BLOCK_BYTES", 3000)
     blocks = list(read_csv(sample_path, ",", header=True, schema=schema))
     assert len(blocks) > 10
     done = []
     streamed = encrypt_table(
-        find_table(schema, sample_path), schema, KEYS, tmp_path / "csv", progress=done.append
-    )
+        find_table(schema, sample_path), schema, KEYS, tmp_path / "csv",
+        progress=lambda rows, total: done.append((rows, total)),
+    )  # fmt: skip
     direct = encrypt_table(from_arrow(sample), schema, KEYS, tmp_path / "arrow")
     assert streamed.schema.digest == direct.schema.digest
-    assert done == list(np.cumsum([len(block) for block in blocks]))
+    # Labels, bins, tokens: the total is known after the first reading.
+    ends = np.cumsum([len(block) for block in blocks])
+    rows = int(ends[-1])
+    assert [total for _, total in done] == [0] * len(blocks) + [3 * rows] * 2 * len(blocks)
+    assert [at for at, _ in done] == [int(e) + start for start in (0, rows, 2 * rows) for e in ends]
     same(read_tokens(tmp_path / "csv"), read_tokens(tmp_path / "arrow"))
 
 
@@ -183,7 +188,7 @@ def test_wrong_row_leaves_nothing_behind_and_the_old_file_intact(
     position = row % len(sample)
     path = tmp_path / "bad.csv"
     pacsv.write_csv(replaced(sample, "housing", position, "A999"), path)
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(dialect, "BLOCK_BYTES", 4000)
     out = tmp_path / "out/t"
     for before in (None, b"old content"):
         if before:
@@ -203,7 +208,7 @@ def test_wrong_label_names_its_row(tmp_path, sample, capstone_schema):
 
 
 def test_interrupted_encryption_leaves_nothing(tmp_path, sample, capstone_schema):
-    def stop(_):
+    def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -248,9 +253,10 @@ def test_decryption_gives_levels_back(tmp_path, sample):
     made = encrypt_table(from_arrow(sample), load_schema("german-credit"), KEYS, tmp_path / "t")
     done = []
     assert decrypt_table(
-        tmp_path / "t", made.schema, KEYS, tmp_path / "out.csv", done.append
-    ) == len(sample)
-    assert done[-1] == len(sample)
+        tmp_path / "t", made.schema, KEYS, tmp_path / "out.csv",
+        lambda rows, total: done.append((rows, total)),
+    ) == len(sample)  # fmt: skip
+    assert done[-1] == (len(sample), len(sample))
     assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o600
     expected = [
         {f.name: f.level_of(record[f.name]) for f in made.schema.fields}
@@ -342,7 +348,7 @@ def test_full_disk_keeps_the_old_file(tmp_path, sample, capstone_schema, monkeyp
 
 
 def test_wide_text_of_many_rows_streams(tmp_path, small_schema, monkeypatch):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(dialect, "BLOCK_BYTES", 1 << 12)
     schema = small_schema.with_edges({"size": (0.0, 50.0, 100.0)})
     text = io.StringIO()
     text.write("color;size;y\n")

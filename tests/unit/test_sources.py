@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cipherscore.client import sources
+from cipherscore.client import dialect, sources
 from cipherscore.client.checking import check_table, write_csv
 from cipherscore.client.sources import DATA_VARIABLE, find_table, from_arrow, read_records
 from cipherscore.errors import ConfigurationError, DataError, RecordError
@@ -255,7 +255,7 @@ def test_unusable_text_files(tmp_path, content, message):
 
 
 def test_row_of_a_wrong_value_counts_over_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(dialect, "BLOCK_BYTES", 64)
     path = tmp_path / "own.csv"
     path.write_text("color,size,y\n" + "r,5,ok\n" * 100 + "r,11,ok\n")
     with pytest.raises(RecordError, match=r"record 100, field 'size': '11'.* from 0 to 10"):
@@ -263,7 +263,7 @@ def test_row_of_a_wrong_value_counts_over_batches(tmp_path, monkeypatch):
 
 
 def test_records_come_in_the_order_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 32)
+    monkeypatch.setattr(dialect, "BLOCK_BYTES", 32)
     path = tmp_path / "own.csv"
     path.write_text("color,size,y\n" + "".join(f"r,{i / 10},ok\n" for i in range(50)))
     table = find_table(schema(), path)
