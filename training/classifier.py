@@ -19,6 +19,7 @@ from training.checkpoint import CHECKPOINT_FILE, Checkpoint, read_tensors, write
 from training.evaluation import Floats, cost_threshold, evaluate
 from training.fitting import Fitter
 from training.network import FieldNetwork, build_network
+from training.preset_file import SUFFIX, label_of, read_preset
 from training.presets import ClassifierPreset, classifier_preset
 from training.progress import Progress, silent
 from training.runs import Run, finished_run, start_run
@@ -64,10 +65,14 @@ def train_classifier(
     from its checkpoint.  With ``resume=False`` both are ignored.
 
     Raises:
-        ConfigurationError: There is no such preset.
+        ConfigurationError: There is no such preset, by name or as a TOML file.
         TrainingError: The table cannot be learned from, or training diverged.
     """
-    recipe = classifier_preset(preset)
+    if preset.endswith(SUFFIX):
+        recipe = read_preset(Path(preset))
+        preset = label_of(recipe)
+    else:
+        recipe = classifier_preset(preset)
     if resume and (done := finished_run(out, "classifier", preset, seed, dataset.digest)):
         return done
     check_labels(dataset)
@@ -112,6 +117,9 @@ def fit_classifier(
         TrainingError: The table cannot be learned from, or training diverged.
     """
     table = build_table(dataset, vocabulary, preset, seed)
+    taught = table.labels[table.teaching]
+    bad = int(taught.sum())
+    preset = preset.for_table(len(taught), min(bad, len(taught) - bad))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(preset, vocabulary.sizes)

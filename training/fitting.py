@@ -16,7 +16,8 @@ from torch.nn import functional
 from cipherscore.errors import TrainingError
 from training.checkpoint import Checkpoint
 from training.evaluation import Floats, auc
-from training.network import FieldNetwork
+from training.network import FieldNetwork, TokenRows
+from training.optimizers import build_optimizer
 from training.presets import ClassifierPreset
 from training.progress import Progress
 from training.table import TrainingTable
@@ -26,6 +27,14 @@ CHECKPOINT_SECONDS = 5.0
 
 LEAST_GAIN = 1e-4
 """A validation loss counts as better when it is lower by this much."""
+
+AVERAGE_START = 9
+"""At first the average spans the last ninth of the steps, not a fixed number of them.
+
+Otherwise it would long remember the untrained weights."""
+
+LOOK_ROWS = 8192
+"""Rows looked at together; it bounds memory."""
 
 
 @dataclass
@@ -45,7 +54,7 @@ class Fitter:
     Args:
         network: Freshly built; its columns are the table's.
         table: Rows to learn from and to validate on.
-        preset: The recipe.
+        preset: The recipe, made fit for the table by `ClassifierPreset.for_table`.
         progress: Told loss, validation loss and validation AUC at every look.
         checkpoint: Where to keep the state; nothing is kept without one.
     """
@@ -64,15 +73,16 @@ class Fitter:
         self.progress = progress
         self.checkpoint = checkpoint
         self.optimizer = _optimizer(network, preset)
+        self.shown = deepcopy(network) if preset.averaging else network
         self.step = 0
         self.best = _Best()
-        learns = ~table.held_out
-        used = learns.any(dim=1)
-        self._rows = table.rows[used]
-        self._targets = table.labels[used, None].expand(-1, network.members)
-        self._weights = learns[used] / learns.sum(dim=0)
-        self._validates = table.held_out.any(dim=1).numpy()
-        self._labels = table.labels.numpy().astype(np.int8)[self._validates]
+        self._used = table.teaching
+        self._shares = 1 / (~table.held_out).sum(dim=0)
+        self._passes = -(-len(self._used) // preset.batch_rows) if preset.batch_rows else 1
+        self._whole = table.token_rows(self._used) if self._passes == 1 else None
+        self._order = self._used
+        self._validated = table.held_out.any(dim=1).nonzero().flatten()
+        self._labels = table.labels[self._validated].numpy().astype(np.int8)
 
     def fit(self) -> None:
         """Train to the end; afterwards the network holds the chosen weights.
@@ -100,53 +110,78 @@ class Fitter:
             if self.checkpoint:
                 self.checkpoint.save(state)
             raise
-        if self.preset.patience:
-            self.network.load_state_dict(self.best.weights)
-        self.network.eval()
+        chosen = self.best.weights if self.preset.patience else self.shown.state_dict()
+        self.network.load_state_dict(chosen)
+        self.shown = self.network.eval()
 
     def validation(self) -> tuple[np.ndarray, Floats]:
         """Return labels (int8) and probabilities (float64) of the rows held out from training.
 
         A row's logit is the mean over the members that did not learn from it.
         """
-        self.network.eval()
+        self.shown.eval()
+        chances = [np.empty(0, np.float64)]
         with torch.no_grad():
-            logits = self.network.member_logits(self.table.rows)
-        held_out = self.table.held_out
-        mean = (logits * held_out).sum(dim=1) / held_out.sum(dim=1).clamp(min=1)
-        chances = torch.sigmoid(mean.double()).numpy()[self._validates]
-        return self._labels, chances
+            for rows in torch.split(self._validated, LOOK_ROWS):
+                logits = self.shown.member_logits(self.table.token_rows(rows))
+                held_out = self.table.held_out[rows]
+                mean = (logits * held_out).sum(dim=1) / held_out.sum(dim=1)
+                chances.append(torch.sigmoid(mean.double()).numpy())
+        return self._labels, np.concatenate(chances)
 
     def _train_step(self) -> float:
         self.network.train()
-        logits = self.network.member_logits(self._hide_fields(self._rows))
-        losses = functional.binary_cross_entropy_with_logits(
-            logits, self._targets, reduction="none"
-        )
-        total = (losses * self._weights).sum()
+        chosen, rows = self._batch()
+        logits = self.network.member_logits(self._hide_fields(rows))
+        targets = self.table.labels[chosen, None].expand(-1, self.network.members)
+        losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        weights = ~self.table.held_out[chosen] * self._shares
+        # A batch stands for the whole table: its losses count for those of the other batches too.
+        total = (losses * weights).sum() * (len(self._used) / len(chosen))
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
+        self._average()
         loss = float(total.detach()) / self.network.members
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} after {self.step} steps; try another seed")
         return loss
 
-    def _hide_fields(self, rows: Tensor) -> Tensor:
+    def _batch(self) -> tuple[Tensor, TokenRows]:
+        """Return the rows of the next step; at the start of a pass they are dealt anew."""
+        if self._whole is not None:
+            return self._used, self._whole
+        position, rows = self.step % self._passes, len(self._used)
+        if position == 0:
+            self._order = self._used[torch.randperm(rows)]
+        first, last = (rows * part // self._passes for part in (position, position + 1))
+        chosen = self._order[first:last]
+        return chosen, self.table.token_rows(chosen)
+
+    def _hide_fields(self, rows: TokenRows) -> TokenRows:
         share = self.preset.input_dropout
         if not share:
             return rows
-        fields = int(self.table.field_of_column[-1]) + 1
-        kept = (torch.rand(len(rows), fields) >= share) / (1 - share)
-        return rows * kept[:, self.table.field_of_column]
+        kept = (torch.rand(rows.weights.shape) >= share) / (1 - share)
+        return TokenRows(rows.columns, rows.weights * kept)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards the present ones, faster in the first steps."""
+        if not self.preset.averaging:
+            return
+        kept = min(self.preset.averaging, self.step / (self.step + AVERAGE_START))
+        pairs = zip(self.shown.parameters(), self.network.parameters(), strict=True)
+        for average, present in pairs:
+            average.lerp_(present, 1 - kept)
 
     def _look(self, loss: float) -> None:
         labels, chances = self.validation()
         right = np.where(labels == 1, chances, 1 - chances)
         validation_loss = float(-np.log(np.clip(right, 1e-12, 1)).mean())
         if self.preset.patience and validation_loss < self.best.loss - LEAST_GAIN:
-            self.best = _Best(self.step, validation_loss, _copy(self.network))
+            self.best = _Best(self.step, validation_loss, _copy(self.shown))
         figures = {
             "loss": loss,
             "validation_loss": validation_loss,
@@ -162,6 +197,7 @@ class Fitter:
         return {
             "step": self.step,
             "network": _copy(self.network),
+            "shown": _copy(self.shown),
             "optimizer": deepcopy(self.optimizer.state_dict()),
             "random": torch.get_rng_state(),
             "best": dict(vars(self.best)),
@@ -173,6 +209,7 @@ class Fitter:
             return
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
+        self.shown.load_state_dict(state["shown"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.best = _Best(**state["best"])
@@ -188,7 +225,4 @@ def _optimizer(network: FieldNetwork, preset: ClassifierPreset) -> torch.optim.O
         {"params": network.deep_parameters(), "weight_decay": preset.deep_decay},
         {"params": network.plain_parameters(), "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    if preset.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=preset.learning_rate)
-    return torch.optim.AdamW(groups, lr=preset.learning_rate)
+    return build_optimizer(preset.optimizer, groups, preset.learning_rate)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from cipherscore.errors import ConfigurationError
 
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"]
+"""Names of `training.optimizers.OPTIMIZERS`."""
+
 
 @dataclass(frozen=True)
 class ClassifierPreset:
     """Network and training recipe of a classifier.
+
+    One preset serves tables of every size: `for_table` says what it means for one of them.
 
     Args:
         name: What ``--preset`` calls it.
@@ -22,17 +27,27 @@ class ClassifierPreset:
         members: Networks in the ensemble, inside one module and one ONNX graph.
         cross_fit: Whether each member keeps another part of the rows for validation, so that every
             row serves both training and validation; otherwise the file's validation rows do.
-        steps: Optimiser steps at most; each sees all training rows at once.
+        steps: Optimiser steps at most.
         patience: Steps without a better validation loss after which training stops; 0 never stops
             early and keeps the last weights.
         check_every: Steps between two looks at the validation rows, and between two checkpoints.
-        optimizer: ``adamw`` or ``sgd``.
+        optimizer: What `training.optimizers.build_optimizer` knows.
         learning_rate: Constant over the training.
         wide_decay: Decoupled weight decay of the linear part.
         deep_decay: Decoupled weight decay of all other weights; biases have none.
         input_dropout: Probability with which a whole field of a row is hidden in a training step.
         dropout: Probability with which a hidden unit is dropped in a training step.
         source: Where the numbers come from.
+        batch_rows: Rows of a step at most.  A table of more rows is cut into batches, dealt anew in
+            each pass; 0 shows every step the whole table.
+        epochs: Passes over a table of several batches at most, where that is more than ``steps``.
+        patience_epochs: Likewise for ``patience``.
+        averaging: Decay per step of the moving average of the weights, which is what is looked at
+            and kept; 0 keeps the weights themselves.
+        full_strength_rows: Rows of the rarer class up to which learning rate, decay and dropout
+            have the values above.
+        strength_exponent: With ``n`` rows of the rarer class, more than that, they are multiplied
+            by ``(full_strength_rows / n) ** strength_exponent``.
     """
 
     name: str
@@ -43,13 +58,45 @@ class ClassifierPreset:
     steps: int
     patience: int
     check_every: int
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: OptimizerName
     learning_rate: float
     wide_decay: float
     deep_decay: float
     input_dropout: float
     dropout: float
     source: str
+    batch_rows: int = 0
+    epochs: int = 0
+    patience_epochs: int = 0
+    averaging: float = 0.0
+    full_strength_rows: int = 0
+    strength_exponent: float = 0.0
+
+    def for_table(self, rows: int, rare_rows: int) -> ClassifierPreset:
+        """Return the numbers that hold for a table; of the result it returns the result itself.
+
+        Args:
+            rows: Rows to learn from.
+            rare_rows: Those of the rarer class among them; how much can be learned without
+                overfitting depends on these.
+        """
+        passes = -(-rows // self.batch_rows) if self.batch_rows else 1
+        strength = 1.0
+        if self.full_strength_rows and rare_rows > self.full_strength_rows:
+            strength = (self.full_strength_rows / rare_rows) ** self.strength_exponent
+        return replace(
+            self,
+            steps=max(self.steps, self.epochs * passes),
+            patience=max(self.patience, self.patience_epochs * passes) if self.patience else 0,
+            # Looks fall on ends of passes, so that a checkpoint need not hold the order of rows.
+            check_every=-(-self.check_every // passes) * passes,
+            learning_rate=self.learning_rate * strength,
+            wide_decay=self.wide_decay * strength,
+            deep_decay=self.deep_decay * strength,
+            input_dropout=self.input_dropout * strength,
+            dropout=self.dropout * strength,
+            full_strength_rows=0,
+        )
 
 
 DEFAULT = ClassifierPreset(
@@ -67,7 +114,13 @@ DEFAULT = ClassifierPreset(
     deep_decay=0.3,
     input_dropout=0.4,
     dropout=0.5,
-    source="benchmarks/cross_validation.py: best of the recipes tried on German Credit",
+    source="docs/decisions/0007-one-preset-for-all-sizes.md",
+    batch_rows=1024,
+    epochs=30,
+    patience_epochs=3,
+    averaging=0.98,
+    full_strength_rows=300,
+    strength_exponent=1 / 3,
 )
 
 CAPSTONE = ClassifierPreset(

@@ -12,6 +12,7 @@ from torch import Tensor
 from cipherscore.dataset import TRAIN, VALIDATION, TokenDataset
 from cipherscore.errors import TrainingError
 from cipherscore.vocabulary import UNSEEN, Vocabulary
+from training.network import TokenRows
 from training.presets import ClassifierPreset
 
 HELD_OUT_PARTS = 5
@@ -23,18 +24,33 @@ class TrainingTable:
     """What a network learns from.
 
     Args:
-        rows: float32 [rows, width] multi-hot, columns in order of first appearance.
+        columns: int32 [rows, fields], the table column of each cell, columns in order of first
+            appearance; ``width`` where a cell sets none.
         labels: float32 [rows], 1 = bad credit.
         held_out: bool [rows, members]; true where the member validates on the row.
         order: ``order[i]`` is the vocabulary's flat column of table column ``i``.
-        field_of_column: int64 [width], the field each column belongs to.
     """
 
-    rows: Tensor
+    columns: Tensor
     labels: Tensor
     held_out: Tensor
     order: tuple[int, ...]
-    field_of_column: Tensor
+
+    @property
+    def width(self) -> int:
+        """Number of columns of all fields together."""
+        return len(self.order)
+
+    @property
+    def teaching(self) -> Tensor:
+        """int64, the rows that some member learns from."""
+        return (~self.held_out).any(dim=1).nonzero().flatten()
+
+    def token_rows(self, chosen: Tensor | slice) -> TokenRows:
+        """Return some of the rows as a network takes them."""
+        columns = self.columns[chosen].to(torch.int64)
+        known = columns < self.width
+        return TokenRows(torch.where(known, columns, 0), known.to(torch.float32))
 
 
 def build_table(
@@ -58,14 +74,11 @@ def build_table(
         if not part.any():
             part = stratified_parts(labels, HELD_OUT_PARTS, seed) == 0
         held_out = np.repeat(part[:, None], preset.members, axis=1)
-    rows = multi_hot(indices[chosen], vocabulary.sizes)[:, order]
-    fields = np.repeat(np.arange(len(vocabulary.sizes)), vocabulary.sizes)
     return TrainingTable(
-        rows=torch.from_numpy(np.ascontiguousarray(rows)),
+        columns=torch.from_numpy(table_columns(indices[chosen], vocabulary.sizes, order)),
         labels=torch.from_numpy(labels.astype(np.float32)),
         held_out=torch.from_numpy(held_out),
         order=tuple(int(column) for column in order),
-        field_of_column=torch.from_numpy(fields),
     )
 
 
@@ -90,13 +103,19 @@ def first_seen_order(indices: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     return np.concatenate(order).astype(np.int64)
 
 
-def multi_hot(indices: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Return float32 [rows, sum(sizes)] with a 1 in each field's column; `UNSEEN` sets none."""
+def table_columns(indices: np.ndarray, sizes: Sequence[int], order: np.ndarray) -> np.ndarray:
+    """Return int32 [rows, fields]: the position in ``order`` of each cell's flat column.
+
+    Args:
+        indices: int32 [rows, fields]; an `UNSEEN` cell becomes ``sum(sizes)``.
+        sizes: Columns of each field.
+        order: A permutation of the flat columns.
+    """
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    result = np.zeros((len(indices), int(np.sum(sizes))), np.float32)
-    rows, fields = np.nonzero(indices != UNSEEN)
-    result[rows, indices[rows, fields] + starts[fields]] = 1
-    return result
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
+    found = position[np.maximum(indices, 0) + starts]
+    return np.where(indices == UNSEEN, np.int32(len(order)), found)
 
 
 def stratified_parts(labels: np.ndarray, parts: int, seed: int) -> np.ndarray:

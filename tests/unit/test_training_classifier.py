@@ -1,23 +1,28 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from cipherscore.dataset import TEST
+from cipherscore.dataset import TEST, TRAIN
 from cipherscore.errors import ConfigurationError, TrainingError
 from tests.support.token_tables import renamed, table
 from training import classifier, fitting
 from training.checkpoint import CHECKPOINT_FILE, read_tensors, write_tensors
 from training.classifier import fit_classifier, load_network, predict, train_classifier
-from training.network import build_network
-from training.presets import CAPSTONE, DEFAULT, classifier_preset
+from training.evaluation import auc
+from training.fitting import Fitter
+from training.network import FieldNetwork, build_network
+from training.presets import CAPSTONE, DEFAULT, ClassifierPreset, classifier_preset
+from training.progress import silent
 from training.runs import Run
-from training.table import build_table, first_seen_order, multi_hot, stratified_parts
+from training.table import build_table, first_seen_order, stratified_parts, table_columns
 
 SMALL = replace(DEFAULT, steps=40, members=4, hidden=(4,))
+BATCHED = replace(SMALL, batch_rows=32, epochs=6)
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def test_an_unseen_token_contributes_nothing(preset):
     indices = torch.tensor([[0, 1, 3], [-1, 1, -1], [-1, -1, -1]], dtype=torch.int32)
     row = network.multi_hot(indices)
     assert row.sum(dim=1).tolist() == [3, 1, 0]
-    np.testing.assert_array_equal(row.numpy(), multi_hot(indices.numpy(), sizes))
+    assert row.nonzero().tolist() == [[0, 0], [0, 4], [0, 8], [1, 4]]
     chances = network(indices)
     assert chances.shape == (3,)
     assert chances.dtype == torch.float32
@@ -62,6 +67,27 @@ def test_first_seen_order_knows_rows_only():
     assert first_seen_order(indices, (3, 3)).tolist() == [2, 0, 1, 4, 3, 5]
 
 
+@pytest.mark.parametrize("preset", [DEFAULT, CAPSTONE], ids=lambda p: p.name)
+def test_summed_token_rows_are_multi_hot_rows(preset):
+    dataset = table(validation=False)
+    vocabulary = dataset.build_vocabulary(np.arange(dataset.rows) < 4)  # leaves unseen tokens
+    built = build_table(dataset, vocabulary, preset, 0)
+    network = build_network(preset, vocabulary.sizes).eval()
+    sums = network.member_logits(built.token_rows(slice(None)))
+    network.move_columns(built.order)
+    indices = torch.from_numpy(dataset.indices(vocabulary)[dataset.split != TEST])
+    assert (indices == -1).any()
+    torch.testing.assert_close(sums, network.member_logits(network.multi_hot(indices)))
+
+
+def test_table_columns_follow_the_order():
+    order = np.array([2, 0, 1, 4, 3])
+    indices = np.array([[2, 1], [0, -1]], np.int32)
+    columns = table_columns(indices, (3, 2), order)
+    assert columns.tolist() == [[0, 3], [1, 5]]
+    assert columns.dtype == np.int32
+
+
 def test_parts_are_even_in_each_class():
     labels = np.array([0] * 70 + [1] * 30)
     parts = stratified_parts(labels, 10, 0)
@@ -73,10 +99,10 @@ def test_every_row_is_held_out_by_one_member_and_no_test_row_is_used():
     dataset = table()
     built = build_table(dataset, dataset.build_vocabulary(), SMALL, 0)
     assert (built.held_out.sum(dim=1) == 1).all()
-    assert len(built.rows) == (dataset.split != TEST).sum()
+    assert len(built.columns) == (dataset.split != TEST).sum()
 
 
-@pytest.mark.parametrize("preset", [SMALL, replace(CAPSTONE, steps=3, hidden=(8, 8))])
+@pytest.mark.parametrize("preset", [SMALL, BATCHED, replace(CAPSTONE, steps=3, hidden=(8, 8))])
 def test_training_is_equivariant_to_renaming_tokens(preset):
     plain = table()
     results = []
@@ -111,6 +137,93 @@ def test_another_seed_gives_another_network(tmp_path, small):
     assert not torch.equal(first, second)
 
 
+def fitter(preset, rows=300, progress=silent):
+    dataset = table(rows)
+    vocabulary = dataset.build_vocabulary()
+    built = build_table(dataset, vocabulary, preset, 0)
+    network = build_network(preset, vocabulary.sizes)
+    return Fitter(network, built, preset, progress)
+
+
+@pytest.mark.parametrize("cross_fit", [True, False])
+def test_a_pass_shows_each_row_that_teaches_once(cross_fit):
+    trainer = fitter(replace(BATCHED, cross_fit=cross_fit))
+    teaching = (~trainer.table.held_out.all(dim=1)).nonzero().flatten()
+    orders = []
+    for _ in range(2):
+        order = []
+        for _ in range(-(-len(teaching) // BATCHED.batch_rows)):
+            chosen, rows = trainer._batch()
+            assert len(chosen) == len(rows.columns) <= BATCHED.batch_rows
+            order += chosen.tolist()
+            trainer.step += 1
+        assert sorted(order) == teaching.tolist()
+        orders.append(order)
+    assert orders[0] != orders[1]
+
+
+def test_batches_learn_what_whole_steps_learn():
+    results = []
+    for batch_rows in (0, 64):
+        preset = replace(DEFAULT, batch_rows=batch_rows, steps=120, members=4, hidden=(4,))
+        dataset = table(1500)
+        vocabulary = dataset.build_vocabulary()
+        fitted = fit_classifier(dataset, vocabulary, preset, seed=1)
+        tests = dataset.split == TEST
+        results.append(
+            auc(dataset.label[tests], predict(fitted.network, dataset.indices(vocabulary)[tests]))
+        )
+    assert min(results) > 0.8
+    assert abs(results[0] - results[1]) < 0.02
+
+
+def test_training_never_makes_the_multi_hot_table(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the multi-hot row is for serving")
+
+    monkeypatch.setattr(FieldNetwork, "multi_hot", refuse)
+    dataset = table()
+    assert fit_classifier(dataset, dataset.build_vocabulary(), BATCHED, seed=0).steps
+
+
+def test_averaged_weights_are_the_running_mean():
+    preset = replace(SMALL, patience=0, steps=30, check_every=1, averaging=0.7)
+    passed = []
+    trainer = fitter(
+        preset, progress=lambda *_: passed.append(trainer.network.wide.detach().clone())
+    )
+    expected = trainer.network.wide.detach().clone()
+    trainer.fit()
+    for step, wide in enumerate(passed, 1):
+        kept = min(0.7, step / (step + fitting.AVERAGE_START))
+        expected = kept * expected + (1 - kept) * wide
+    assert len(passed) == 30
+    torch.testing.assert_close(trainer.network.wide.detach(), expected)
+    assert not torch.allclose(expected, passed[-1], atol=1e-4)
+
+
+def test_a_small_table_gets_the_numbers_of_the_preset():
+    assert DEFAULT.for_table(900, 270) == replace(DEFAULT, full_strength_rows=0)
+    assert CAPSTONE.for_table(300_000, 10_000) == CAPSTONE
+
+
+def test_a_large_table_gets_more_steps_and_less_restraint():
+    fit = DEFAULT.for_table(100_000, 8 * DEFAULT.full_strength_rows)
+    passes = math.ceil(100_000 / DEFAULT.batch_rows)
+    assert fit.steps == DEFAULT.epochs * passes
+    assert fit.patience == DEFAULT.patience_epochs * passes
+    assert fit.check_every == passes
+    assert fit.dropout == pytest.approx(DEFAULT.dropout / 2)
+    assert fit.learning_rate == pytest.approx(DEFAULT.learning_rate / 2)
+    assert fit.for_table(100_000, 2400) == fit
+    assert DEFAULT.for_table(3000, 1).check_every == 6  # three batches, looks at ends of passes
+
+
+def test_rare_classes_keep_the_full_restraint():
+    fit = DEFAULT.for_table(284_807, 200)
+    assert (fit.dropout, fit.learning_rate) == (DEFAULT.dropout, DEFAULT.learning_rate)
+
+
 class Interrupt:
     """Progress that interrupts the training at its third look."""
 
@@ -123,8 +236,16 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, small):
+@pytest.mark.parametrize(
+    "preset",
+    [SMALL, BATCHED, replace(BATCHED, cross_fit=False)],
+    ids=["whole", "batches", "one-split"],
+)
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, preset):
+    monkeypatch.setattr(classifier, "classifier_preset", lambda name: replace(preset, name=name))
     dataset = table()
+    teaching = dataset.split != TEST if preset.cross_fit else dataset.split == TRAIN
+    look = preset.for_table(int(teaching.sum()), 100).check_every
     with pytest.raises(KeyboardInterrupt):
         train_classifier(dataset, tmp_path / "cut", progress=Interrupt())
     assert (tmp_path / "cut" / CHECKPOINT_FILE).is_file()
@@ -133,7 +254,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, small):
     seen = []
     cut = train_classifier(dataset, tmp_path / "cut", progress=lambda done, *_: seen.append(done))
     whole = train_classifier(dataset, tmp_path / "whole")
-    assert seen[0] == 3 * SMALL.check_every
+    assert seen[0] == 3 * look
     states = [read_tensors(run.weights_path)["state"] for run in (cut, whole)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not (tmp_path / "cut" / CHECKPOINT_FILE).exists()
@@ -185,6 +306,18 @@ def test_an_unknown_preset_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="default, capstone"):
         train_classifier(table(), tmp_path, preset="best")
     assert classifier_preset("default") is DEFAULT
+
+
+def test_weights_from_before_batches_and_averages_can_be_read(tmp_path, small):
+    run = train_classifier(table(), tmp_path)
+    before = load_network(run).state_dict()
+    content = read_tensors(run.weights_path)
+    names = [field.name for field in fields(ClassifierPreset) if field.default is MISSING]
+    write_tensors(
+        run.weights_path, {**content, "preset": {name: content["preset"][name] for name in names}}
+    )
+    after = load_network(run).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_weights_of_other_sizes_or_with_code_are_refused(tmp_path, small):
