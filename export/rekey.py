@@ -16,7 +16,7 @@ from cipherscore.rekeymap import RekeyMap
 from cipherscore.vocabulary import Vocabulary
 from registry.building import RESERVED
 from registry.store import Registry
-from registry.version import MODEL, MODEL_INT8, VOCABULARY, Version
+from registry.version import MODEL, MODEL_INT8, REASONS, VOCABULARY, Version
 
 
 def rekey(registry: Registry, tag: str, rekey_map: RekeyMap) -> Version:
@@ -51,7 +51,7 @@ def rekey(registry: Registry, tag: str, rekey_map: RekeyMap) -> Version:
     vocabulary = source.vocabulary().translate(rekey_map.to_key, rekey_map.fields)
     files = {file: source.read(file) for file in source.manifest.files if file not in RESERVED}
     files[VOCABULARY] = vocabulary.to_json().encode()
-    for model in files.keys() & {MODEL, MODEL_INT8}:
+    for model in files.keys() & {MODEL, MODEL_INT8, REASONS}:
         files[model] = with_vocabulary(files[model], vocabulary)
     renewed = dataclasses.replace(
         record,

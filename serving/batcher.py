@@ -38,7 +38,7 @@ any run costs, and a big request judged by it would be refused on a server with 
 
 
 Done: TypeAlias = Callable[["np.ndarray | BaseException"], None]
-"""Takes a request's answer: its probabilities, float32 [rows], or the error."""
+"""Takes a request's answer, float32 [rows, ...] as the model gives it, or the error."""
 
 
 class Watcher(Protocol):
@@ -83,7 +83,7 @@ class Batcher:
     """Collects rows and runs the model on them.  Lives on one event loop.
 
     Args:
-        run: The model: int32 [rows, fields] to float32 [rows].
+        run: The model: int32 [rows, fields] to float32 [rows] or [rows, ...].
         fields: Number of fields.
         seconds_per_row: First guess of the model's speed, as measured at warm-up.
         max_batch_rows: Rows of one run.
@@ -130,19 +130,39 @@ class Batcher:
         """Rows that wait for a model run."""
         return self._waiting_rows
 
-    def check(self, rows: int, call: Call) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return self._waiting_rows > 0 or self._running_rows > 0
+
+    @property
+    def backlog(self) -> float:
+        """Seconds until a request that came now would have its turn."""
+        return (self._ahead + self._running_rows) * self._seconds_per_row
+
+    def check(self, rows: int, call: Call, beside: Batcher | None = None) -> None:
         """Refuse work that would wait too long; cheap, so that it can come first.
+
+        Args:
+            rows: Rows of the request.
+            call: The request.
+            beside: Another batcher that takes turns with this one; what it has to do counts, too.
 
         Raises:
             Overloaded: Too many rows wait already, or they would take too long.
             DeadlinePassed: The call's deadline is over.
         """
-        if not self._waiting_rows and not self._running_rows:
+        if beside is not None and not beside.busy:
+            beside = None
+        if not self._waiting_rows and not self._running_rows and beside is None:
             return
-        wait = (self._ahead + self._running_rows) * self._seconds_per_row
-        if self._waiting_rows and self._waiting_rows + rows > self._max_queue_rows:
+        wait, waiting = self.backlog, self._waiting_rows
+        if beside is not None:
+            wait += beside.backlog
+            waiting += beside.waiting_rows
+        if waiting and waiting + rows > self._max_queue_rows:
             raise Overloaded(
-                f"{self._waiting_rows} rows wait already, at most {self._max_queue_rows} may",
+                f"{waiting} rows wait already, at most {self._max_queue_rows} may",
                 retry_after=wait,
             )
         if wait > self._max_queue_seconds:
@@ -306,7 +326,7 @@ class Batcher:
                 entry.done(part)
                 continue
             if entry.answer is None:
-                entry.answer = np.empty(entry.rows, dtype=np.float32)
+                entry.answer = np.empty((entry.rows, *answer.shape[1:]), dtype=np.float32)
             entry.answer[start:stop] = part
             if stop == entry.rows and not entry.failed:
                 entry.done(entry.answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +14,9 @@ from cipherscore.errors import CipherScoreError, DeadlinePassed
 from serving.call import Call
 from serving.futures import settle
 from serving.generation import Chunk, GenerateOrder, Generator
+from serving.reasons import Reasons
 from serving.scorer import Scorer, Scores
-from serving.tables import Table
+from serving.tables import Payload, Table
 from serving.work import INLINE_ROWS, Workshop
 
 if TYPE_CHECKING:
@@ -44,7 +46,15 @@ class Dataplane:
         self._workshop = workshop
         self._compared = compared
 
-    def score(self, call: Call, table: Table, key_id: str | None, model: str, done: Answer) -> None:
+    def score(
+        self,
+        call: Call,
+        table: Table,
+        key_id: str | None,
+        model: str,
+        done: Answer,
+        reasons: int = 0,
+    ) -> None:
         """Score ``table``; ``done`` gets the answer, once, on the loop, perhaps at once.
 
         Args:
@@ -53,6 +63,7 @@ class Dataplane:
             key_id: Key it names, None where the protocol has no place for one.
             model: Empty for the version in production, else a name or "name:version".
             done: Takes the answer or the error.
+            reasons: How many reasons to give for each row, or `serving.reasons.ALL`.
 
         Raises:
             RequestError: The request is refused at once; ``done`` is then not called.
@@ -63,18 +74,47 @@ class Dataplane:
         shadows = self._lineup.shadows()
         if shadows:
             done = self._beside(shadows, call, table, key_id, done)
-        self._begin(scorer, call, table, key_id, done)
+        if reasons > 0:
+            done = self._ranking(reasons, done)
+        self._begin(scorer, call, table, key_id, done, reasons)
 
     def _begin(
-        self, scorer: Scorer, call: Call, table: Table, key_id: str | None, done: Answer
+        self,
+        scorer: Scorer,
+        call: Call,
+        table: Table,
+        key_id: str | None,
+        done: Answer,
+        reasons: int = 0,
     ) -> None:
         rows = table.rows
-        scorer.check(call, rows)
+        scorer.check(call, rows, reasons)
+        submit = scorer.submit_explained if reasons else scorer.submit
         if rows <= INLINE_ROWS:
-            scorer.submit(scorer.translate(key_id, table), rows, call, done)
+            submit(scorer.translate(key_id, table), rows, call, done)
             return
         translation = self._workshop.submit(scorer.translate, key_id, table)
-        translation.add_done_callback(partial(_submit_translated, scorer, rows, call, done))
+        translation.add_done_callback(partial(_submit_translated, submit, rows, call, done))
+
+    def _ranking(self, count: int, done: Answer) -> Answer:
+        """Return ``done`` extended: of all contributions it gets the ``count`` largest of a row."""
+
+        def rank(answer: Scores | BaseException) -> None:
+            if isinstance(answer, BaseException) or answer.reasons is None:
+                done(answer)
+                return
+            found = answer.reasons
+            if len(found.contribution) <= INLINE_ROWS:
+                done(replace(answer, reasons=found.largest(count)))
+                return
+
+            def ranked(ended: asyncio.Future[Reasons]) -> None:
+                error = ended.exception()
+                done(error or replace(answer, reasons=ended.result()))
+
+            self._workshop.submit(found.largest, count).add_done_callback(ranked)
+
+        return rank
 
     async def score_async(self, call: Call, table: Table, key_id: str | None, model: str) -> Scores:
         """Return the answer that `score` gives.
@@ -146,10 +186,14 @@ class Dataplane:
 
 
 def _submit_translated(
-    scorer: Scorer, rows: int, call: Call, done: Answer, ended: asyncio.Future[object]
+    submit: Callable[[Payload, int, Call, Answer], None],
+    rows: int,
+    call: Call,
+    done: Answer,
+    ended: asyncio.Future[object],
 ) -> None:
     error = ended.exception()
     if error is not None:
         done(error)
     else:
-        scorer.submit(ended.result(), rows, call, done)  # type: ignore[arg-type]
+        submit(ended.result(), rows, call, done)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from serving.dataplane import Dataplane
 from serving.futures import settle
 from serving.gate import Gate
 from serving.generation import BAD, GOOD, Chunk, GenerateOrder
+from serving.reasons import Reasons
 from serving.rpc import Method, Respond, Stream, Unary, parse
 from serving.scorer import Scores
 from serving.status import Host
@@ -33,8 +35,9 @@ _WIRE_CLASSES = np.array([pb.CREDIT_CLASS_GOOD, pb.CREDIT_CLASS_BAD], dtype=np.u
 _NARROW = 256
 _PIPELINED = 64
 """Requests of one stream that are worked on at once; the next is read when one is answered."""
-_PROBABILITY, _DECISION, _MODEL = (bytes([number << 3 | 2]) for number in (1, 2, 3))
-_THRESHOLD = struct.Struct("<Bd")
+_PROBABILITY, _DECISION, _MODEL, _REASONS = (bytes([n << 3 | 2]) for n in (1, 2, 3, 5))
+_FIELD, _INDICES, _CONTRIBUTION = (bytes([number << 3 | 2]) for number in (2, 3, 4))
+_DOUBLE = struct.Struct("<Bd")
 
 
 def methods(dataplane: Dataplane, host: Host, gate: Gate) -> dict[str, Method]:
@@ -64,7 +67,8 @@ class _Methods:
         def done(answer: Scores | BaseException) -> None:
             respond(answer if isinstance(answer, BaseException) else score_response(answer))
 
-        self._dataplane.score(call, ProtoTable(request.table), request.key_id, request.model, done)
+        table = ProtoTable(request.table)
+        self._dataplane.score(call, table, request.key_id, request.model, done, request.reasons)
 
     async def score_stream(
         self, contents: AsyncIterator[bytes], call: Call
@@ -152,8 +156,38 @@ def score_response(scores: Scores) -> bytes:
         _MODEL, _varint(len(model)), model,
     ]  # fmt: skip
     if scores.threshold:
-        parts.append(_THRESHOLD.pack(4 << 3 | 1, scores.threshold))
+        parts.append(_DOUBLE.pack(4 << 3 | 1, scores.threshold))
+    if scores.reasons is not None:
+        message = reasons_message(scores.reasons)
+        parts += (_REASONS, _varint(len(message)), message)
     return b"".join(parts)
+
+
+def reasons_message(reasons: Reasons) -> bytes:
+    """Return ranked reasons as a serialized ``Reasons``, laid out by hand as `score_response` is.
+
+    Args:
+        reasons: Of at least one row.
+    """
+    assert reasons.indices is not None
+    width = np.uint8 if len(reasons.fields) <= _NARROW else np.dtype("<u2")
+    indices = reasons.indices.astype(width).tobytes()
+    contribution = reasons.contribution.astype("<f4", copy=False).tobytes()
+    parts = [
+        b"\x08", _varint(reasons.indices.shape[1]), _named(reasons.fields),
+        _INDICES, _varint(len(indices)), indices,
+        _CONTRIBUTION, _varint(len(contribution)), contribution,
+    ]  # fmt: skip
+    if reasons.base:
+        parts.append(_DOUBLE.pack(5 << 3 | 1, reasons.base))
+    return b"".join(parts)
+
+
+@lru_cache(64)
+def _named(fields: tuple[str, ...]) -> bytes:
+    """Return the names as a ``Reasons`` holds them."""
+    encoded = [field.encode() for field in fields]
+    return b"".join(_FIELD + _varint(len(name)) + name for name in encoded)
 
 
 def _varint(number: int) -> bytes:

@@ -182,9 +182,9 @@ class HttpApi:
                 answer.set_result(found)
 
         table = TextTable(order.records)
-        self._dataplane.score(call, table, order.key_id, order.model, done)
+        self._dataplane.score(call, table, order.key_id, order.model, done, order.reasons)
         scores = await exchange.while_there(answer, call)
-        if table.rows > INLINE_ROWS:
+        if table.rows * (1 + order.reasons) > INLINE_ROWS:
             content = await asyncio.to_thread(self._writer.write, scores)
         else:
             content = self._writer.write(scores)

@@ -28,6 +28,12 @@ class ScoreBody(BaseModel):
         description="One object per row.", json_schema_extra={"minItems": 1}
     )
     model: str = Field("", description=_MODEL)
+    reasons: int = Field(
+        0,
+        description="How many fields to name for each record that contribute most towards bad "
+        "credit; 0 names none. At most the number of fields.",
+        json_schema_extra={"minimum": 0},
+    )
 
 
 class GenerateBody(BaseModel):
@@ -58,11 +64,24 @@ class GenerateBody(BaseModel):
     model: str = Field("", description=_MODEL)
 
 
+class Reason(BaseModel):
+    """What one field contributes to a record's probability."""
+
+    field: str
+    contribution: float = Field(
+        description="Log-odds towards bad credit, compared with the mean training row; below 0: "
+        "towards good."
+    )
+
+
 class Score(BaseModel):
     """Answer for one record."""
 
     probability: float = Field(description="Probability of bad credit.")
     decision: Literal["good", "bad"]
+    reasons: list[Reason] | None = Field(
+        None, description="The largest contribution first; absent unless asked for."
+    )
 
 
 class ScoreResult(BaseModel):
@@ -71,6 +90,10 @@ class ScoreResult(BaseModel):
     results: list[Score]
     model: str = Field(description="name:version of the model that answered.")
     threshold: float = Field(description="Bad from this probability on.")
+    base: float | None = Field(
+        None,
+        description="Log-odds of bad credit of the mean training row; absent without reasons.",
+    )
 
 
 class GenerateResult(BaseModel):

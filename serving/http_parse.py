@@ -20,7 +20,7 @@ from serving.tables import printable
 
 _Forms: TypeAlias = "Mapping[str, tuple[type, ...]]"
 
-_SCORE: _Forms = {"key_id": (str,), "records": (list,), "model": (str,)}
+_SCORE: _Forms = {"key_id": (str,), "records": (list,), "model": (str,), "reasons": (int,)}
 _GENERATE: _Forms = {
     "key_id": (str,),
     "count": (int,),
@@ -44,6 +44,7 @@ class ScoreOrder:
     key_id: str
     records: list[Any]
     model: str
+    reasons: int = 0
 
 
 def parse_score(content: bytes, max_rows: int) -> ScoreOrder:
@@ -53,7 +54,10 @@ def parse_score(content: bytes, max_rows: int) -> ScoreOrder:
         InvalidRequest: It is none.
     """
     body = _members(content, _SCORE, ("key_id", "records"), max_rows)
-    return ScoreOrder(body["key_id"], body["records"], body.get("model", ""))
+    reasons = body.get("reasons", 0)
+    if reasons < 0:
+        raise InvalidRequest("'reasons': must be 0 or more", field="reasons")
+    return ScoreOrder(body["key_id"], body["records"], body.get("model", ""), reasons)
 
 
 def parse_generate(content: bytes, max_rows: int) -> tuple[GenerateOrder, str]:

@@ -12,13 +12,15 @@ from cipherscore.tokens import to_text
 from cipherscore.vocabulary import Vocabulary
 from serving.generation import Chunk
 from serving.http_parse import check_records
+from serving.reasons import Reasons
 from serving.scorer import Scores
 from serving.tables import Payload, RecordTable
 
 SLICE_ROWS = 512
 """Generated rows that are written at once, so that the event loop is not held for long."""
 
-_ENDS = (b',"decision":"good"}', b',"decision":"bad"}')
+_DECISIONS = (b',"decision":"good"', b',"decision":"bad"')
+_ENDS = tuple(decision + b"}" for decision in _DECISIONS)
 _NAMES = (b'"good"', b'"bad"')
 
 
@@ -65,6 +67,10 @@ class ScoreWriter:
                 self._tails.clear()
             tail = b'],"model":%s,"threshold":%r}' % (to_json(scores.model), scores.threshold)
             self._tails[key] = tail
+        if scores.reasons is not None:
+            base = b',"base":%r}' % scores.reasons.base
+            explained = b",".join(_explained(scores, scores.reasons))
+            return b'{"results":[%s%s%s' % (explained, tail[:-1], base)
         rows = [
             b'{"probability":%r%s' % (probability, _ENDS[bad])
             for probability, bad in zip(
@@ -72,6 +78,21 @@ class ScoreWriter:
             )
         ]
         return b'{"results":[%s%s' % (b",".join(rows), tail)
+
+
+def _explained(scores: Scores, reasons: Reasons) -> Iterator[bytes]:
+    """Yield answers with their reasons as JSON objects."""
+    assert reasons.indices is not None
+    heads = [b'{"field":%s,"contribution":' % to_json(field) for field in reasons.fields]
+    # One list of numbers is written several times as fast as many numbers are.
+    numbers = to_json(reasons.contribution.ravel().tolist())[1:-1].split(b",")
+    places = reasons.indices.ravel().tolist()
+    entries = [heads[place] + number for place, number in zip(places, numbers, strict=True)]
+    count = reasons.indices.shape[1]
+    rows = zip(scores.probability.tolist(), scores.bad.tolist(), strict=True)
+    for row, (probability, bad) in enumerate(rows):
+        own = b"},".join(entries[row * count : (row + 1) * count])
+        yield b'{"probability":%r%s,"reasons":[%s}]}' % (probability, _DECISIONS[bad], own)
 
 
 class RowWriter:

@@ -77,7 +77,11 @@ class Lineup:
     ) -> None:
         def load(version: Version) -> LoadedModel:
             return models.load(
-                version, provider, settings.session_threads, precision=settings.precision
+                version,
+                provider,
+                settings.session_threads,
+                precision=settings.precision,
+                reasons=settings.max_reasons > 0,
             )
 
         self.provider = provider

@@ -145,12 +145,12 @@ class _Trial:
         from serving.probe import measure  # noqa: PLC0415
 
         threads, precision = self._settings.session_threads, self._settings.precision
-        model = load(version, self._provider, threads, precision=precision)
+        reasons = self._settings.max_reasons > 0
+        model = load(version, self._provider, threads, precision=precision, reasons=reasons)
         reference = None
         if self._provider.name == CUDA:
-            reference = load(
-                version, Provider(CPU, "to compare with"), threads, precision=precision
-            )
+            cpu = Provider(CPU, "to compare with")
+            reference = load(version, cpu, threads, precision=precision, reasons=False)
         try:
             self._probes.append(measure(model, reference))
         except DeviceError:

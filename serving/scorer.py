@@ -16,12 +16,14 @@ from cipherscore.errors import (
     InvalidRequest,
     ModelUnavailable,
     TokenFormatError,
+    Unsupported,
     WrongKey,
 )
 from cipherscore.tokens import check_key_id
 from serving.batcher import Batcher
 from serving.call import Call
 from serving.models import LoadedModel
+from serving.reasons import ALL, Reasons
 from serving.settings import Settings
 from serving.tables import Payload, Table
 from serving.telemetry.observer import Observer
@@ -36,12 +38,14 @@ class Scores:
         bad: Decision per row, bool [rows]: true where probability >= threshold.
         model: "name:version".
         threshold: Decision threshold, a float64 from the model's lineage.
+        reasons: Why, if that was asked for.
     """
 
     probability: np.ndarray
     bad: np.ndarray
     model: str
     threshold: float
+    reasons: Reasons | None = None
 
 
 class Scorer:
@@ -61,25 +65,32 @@ class Scorer:
         self.threshold = float(model.record.threshold or 0.0)
         self._edge = _edge(model)
         self._max_rows = settings.max_rows
-        self.batcher = Batcher(
-            partial(_run, model),  # not a method: a cycle would keep a swapped-out model in memory
-            len(model.vocabulary.fields),
-            seconds_per_row=model.seconds_per_row,
-            max_batch_rows=settings.max_batch_rows,
-            max_queue_rows=settings.max_queue_rows,
-            max_queue_seconds=settings.max_queue_seconds,
-            executor=executor,
-            watcher=partial(observer.batch, model.tag, model.precision),
-            traced=observer.traced(
-                model.tag, provider=model.provider.name, precision=model.precision
-            ),
-        )
+        self._max_reasons = settings.max_reasons
+        self._observer = observer
+        self._make = partial(_batcher, model, settings, executor, observer)
+        self.batcher = self._make(_run, model.seconds_per_row)
+        # Of its own: a request without reasons must not pay for those that share its model run.
+        # Made for the first one with: where nobody asks, nothing has to look at it.
+        self._explaining: Batcher | None = None
 
-    def check(self, call: Call, rows: int) -> None:
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for a model run."""
+        explained = 0 if self._explaining is None else self._explaining.waiting_rows
+        return self.batcher.waiting_rows + explained
+
+    def check(self, call: Call, rows: int, reasons: int = 0) -> None:
         """Refuse a request by its size or the server's load, before anything is decoded.
+
+        Args:
+            call: The request.
+            rows: How many rows it has.
+            reasons: How many reasons a row it asks for, or `ALL`.
 
         Raises:
             EmptyBatch, BatchTooLarge, Overloaded, DeadlinePassed: As their names say.
+            InvalidRequest: More reasons are asked for than there are.
+            Unsupported: The version, or this server, gives no reasons.
         """
         if rows == 0:
             raise EmptyBatch("the request holds no row")
@@ -87,7 +98,41 @@ class Scorer:
             raise BatchTooLarge(
                 f"{rows} rows in one request; at most {self._max_rows}, send several"
             )
-        self.batcher.check(rows, call)
+        if reasons:
+            self._check_reasons(reasons)
+            self._explained().check(rows, call, self.batcher)
+        else:
+            self.batcher.check(rows, call, self._explaining)
+
+    def _check_reasons(self, reasons: int) -> None:
+        """Refuse a request for reasons that there are not.
+
+        Raises:
+            InvalidRequest, Unsupported: See `check`.
+        """
+        if not self._max_reasons:
+            raise Unsupported("this server gives no reasons (max_reasons is 0)", field="reasons")
+        if self.model.explainer is None:
+            raise Unsupported(
+                f"{self.model.tag} was registered without reason codes: its network has more than "
+                "one hidden layer, or its export is older than they are",
+                field="reasons",
+            )
+        fields = len(self.model.vocabulary.fields)
+        wanted, limit = (fields if reasons == ALL else reasons), min(fields, self._max_reasons)
+        if not 0 < wanted <= limit:
+            raise InvalidRequest(
+                f"{wanted} reasons for each row; at most {limit} "
+                f"({fields} fields, max_reasons is {self._max_reasons})",
+                field="reasons",
+            )
+
+    def _explained(self) -> Batcher:
+        """Return what answers with reasons."""
+        if self._explaining is None:
+            seconds = self.model.explained_seconds_per_row
+            self._explaining = self._make(_run_explained, seconds)
+        return self._explaining
 
     def translate(self, key_id: str | None, table: Table) -> Payload:
         """Return the vocabulary indices of ``table``'s rows.
@@ -121,6 +166,62 @@ class Scorer:
                 done(Scores(probability, bad, self.model.tag, self.threshold))
 
         self.batcher.submit(payload, rows, call, answer)
+
+    def submit_explained(
+        self,
+        payload: Payload,
+        rows: int,
+        call: Call,
+        done: Callable[[Scores | BaseException], None],
+    ) -> None:
+        """Score rows as `submit` does, and say why.
+
+        The answer holds the contributions of all fields, in model order.  That there are any,
+        `check` has found.
+        """
+        model, explainer = self.model, self.model.explainer
+        assert explainer is not None
+
+        def answer(found: np.ndarray | BaseException) -> None:
+            if isinstance(found, BaseException):
+                done(found)
+                return
+            self._observer.explained(model.tag, rows)
+            probability = found[:, 0].copy()
+            reasons = Reasons(explainer.fields, explainer.base, found[:, 1:])
+            bad = probability >= self._edge
+            done(Scores(probability, bad, model.tag, self.threshold, reasons))
+
+        self._explained().submit(payload, rows, call, answer)
+
+
+def _batcher(
+    model: LoadedModel,
+    settings: Settings,
+    executor: Executor,
+    observer: Observer,
+    run: Callable[[LoadedModel, np.ndarray], np.ndarray],
+    seconds_per_row: float,
+) -> Batcher:
+    """Return a batcher of ``model``; ``run`` answers a batch."""
+    return Batcher(
+        partial(run, model),  # not a method: a cycle would keep a swapped-out model in memory
+        len(model.vocabulary.fields),
+        seconds_per_row=seconds_per_row,
+        max_batch_rows=settings.max_batch_rows,
+        max_queue_rows=settings.max_queue_rows,
+        max_queue_seconds=settings.max_queue_seconds,
+        executor=executor,
+        watcher=partial(observer.batch, model.tag, model.precision),
+        traced=observer.traced(model.tag, provider=model.provider.name, precision=model.precision),
+    )
+
+
+def _run_explained(model: LoadedModel, indices: np.ndarray) -> np.ndarray:
+    found = model.run_explained(indices)
+    if not np.isfinite(found).all():
+        raise ModelUnavailable(f"{model.tag} gave a probability or a reason that is no number")
+    return found
 
 
 def _run(model: LoadedModel, indices: np.ndarray) -> np.ndarray:

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         0, ge=0, le=1024, description="Threads of one model run; 0: the cores present / workers."
     )
     max_rows: int = Field(100_000, ge=1, description="Rows of one scoring request.")
+    max_reasons: int = Field(
+        255,
+        ge=0,
+        le=65_535,
+        description="Reason codes for each row of a request; 0: none are given.",
+    )
     max_batch_rows: int = Field(
         1024, ge=1, le=65_536, description="Rows of one model run that several requests share."
     )

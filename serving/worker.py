@@ -116,7 +116,7 @@ class Worker:
         gc.freeze()
 
     def _waiting_rows(self) -> int:
-        return sum(scorer.batcher.waiting_rows for scorer in self._scorers)
+        return sum(scorer.waiting_rows for scorer in self._scorers)
 
     async def stop(self) -> None:
         """Say so, let what runs end, and close."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from cipherscore.cli.bulk import Engine, score_table
@@ -26,6 +28,7 @@ from cipherscore.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from cipherscore.client import AsyncClient, Client
+    from cipherscore.client.sdk import Reason, Score
 
 AddressOption = Annotated[str, typer.Option(help="gRPC address of the host, HOST:PORT.")]
 TlsOption = Annotated[
@@ -56,6 +59,7 @@ def score(
     model: Annotated[str | None, typer.Option(help="name:version (local, ray) [default: the classifier in production].")] = None,
     precision: Annotated[str, typer.Option(help="fp32 or int8 (local, ray).")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, strict or cpu (local, ray).")] = "auto",
+    reasons: Annotated[int, typer.Option(help="Name for each application the fields that contribute most towards bad credit, this many (remote).", min=0)] = 0,
     address: AddressOption = GRPC_ADDRESS,
     schema: FittedSchemaOption = None,
     keyset: KeysetOption = None,
@@ -73,6 +77,10 @@ def score(
     With --engine local or ray: score a whole token table where it lies, without a server.
     """
     if engine is not Engine.REMOTE:
+        if reasons:
+            raise ConfigurationError(
+                "--reasons: the owner's side names what is in a token table; use --engine remote"
+            )
         score_table(Path(records), target, engine, model, precision, device, as_json=as_json)
         return
     from cipherscore.client import Client
@@ -80,16 +88,34 @@ def score(
     settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
     settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
     with Client(address=address, **settings) as client:
-        scores = client.score(_read_rows(records, client))
+        scores = client.score(_read_rows(records, client), reasons=reasons)
 
     def human() -> None:
         view = Table("row", "probability of bad credit", "decision", box=None)
+        if reasons:
+            view.add_column("reasons, in log-odds towards bad credit")
         for row, answer in enumerate(scores):
-            view.add_row(str(row), f"{answer.probability:.4f}", answer.decision)
+            why = [escape(_in_words(reason)) for reason in answer.reasons]
+            cells = [str(row), f"{answer.probability:.4f}", answer.decision]
+            view.add_row(*cells, *(["\n".join(why)] if reasons else []))
         out.print(view)
         out.print(f"model {scores[0].model}")
 
-    show([answer.__dict__ for answer in scores], as_json, human)
+    show([_as_facts(answer) for answer in scores], as_json, human)
+
+
+def _in_words(reason: Reason) -> str:
+    """Return a reason as a line for people."""
+    about = reason.description or reason.field
+    return f"{reason.contribution:+.3f}  {about}: {reason.meaning}"
+
+
+def _as_facts(answer: Score) -> dict[str, Any]:
+    """Return an answer for scripts; without reasons as it was before there were any."""
+    facts = asdict(answer)
+    if not answer.reasons:
+        del facts["reasons"]
+    return facts
 
 
 def generate(

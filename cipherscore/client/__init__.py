@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cipherscore.client.async_sdk import AsyncClient
     from cipherscore.client.incoming import ModelInfo, Score
+    from cipherscore.client.reasons import Reason
     from cipherscore.client.sdk import Client
     from cipherscore.client.transport import Tls
 
-__all__ = ["AsyncClient", "Client", "ModelInfo", "Score", "Tls"]
+__all__ = ["AsyncClient", "Client", "ModelInfo", "Reason", "Score", "Tls"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import grpc.aio
 
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score, read_scores
 from cipherscore.client.outgoing import generate_request
+from cipherscore.client.reasons import check_count
 from cipherscore.client.session import IN_FLIGHT, Session
 from cipherscore.client.transport import translate
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
@@ -26,13 +27,16 @@ INLINE_RECORDS = 256
 class AsyncClient(Session):
     """Client of one host for one event loop; otherwise as `cipherscore.client.sdk.Client`."""
 
-    async def score(self, rows: Rows, *, timeout: float | None = None) -> list[Score]:
+    async def score(
+        self, rows: Rows, *, reasons: int = 0, timeout: float | None = None
+    ) -> list[Score]:
         """Return one score per row, in order; see `cipherscore.client.sdk.Client.score`."""
+        check_count(self._codec, reasons)
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
         if isinstance(rows, Sized) and len(rows) <= INLINE_RECORDS:
-            requests = self._requests(rows)
+            requests = self._requests(rows, reasons)
         else:
-            requests = await asyncio.to_thread(self._requests, rows)
+            requests = await asyncio.to_thread(self._requests, rows, reasons)
         try:
             return await self._score_many(stub, requests, seconds)
         except grpc.RpcError as failure:
@@ -49,10 +53,10 @@ class AsyncClient(Session):
                 pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
-                    scores += read_scores(sent, await call)
+                    scores += read_scores(self._codec, sent, await call)
             while pending:
                 sent, call = pending.popleft()
-                scores += read_scores(sent, await call)
+                scores += read_scores(self._codec, sent, await call)
         finally:
             for _, call in pending:
                 call.cancel()

@@ -6,15 +6,13 @@ outside [0, 1] raises here, and a token that it made up does not decrypt.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cipherscore.client.outgoing import BYTE_DICTIONARY
+from cipherscore.client.reasons import Reason, read_reasons
 from cipherscore.client.records import RecordCodec
-from cipherscore.errors import ServiceError
+from cipherscore.client.wire import malformed, unpacked
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
 
 Decision = Literal["good", "bad"]
@@ -29,11 +27,14 @@ class Score:
         probability: Probability of bad credit, 0 to 1.
         decision: ``"bad"`` where the probability reaches the model's cost threshold.
         model: ``name:version`` of the model that answered.
+        reasons: The fields that contribute most towards bad credit, the largest first; as many as
+            were asked for.
     """
 
     probability: float
     decision: Decision
     model: str
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,33 @@ class ModelInfo:
         return cls(**values)
 
 
-def read_scores(request: pb.ScoreRequest, answer: pb.ScoreResponse) -> list[Score]:
+def read_scores(
+    codec: RecordCodec, request: pb.ScoreRequest, answer: pb.ScoreResponse
+) -> list[Score]:
     """Return the scores of one request's rows, in order.
+
+    Args:
+        codec: What the request was encrypted with; names what the reasons are about.
+        request: As it was sent.
+        answer: The host's.
 
     Raises:
         ServiceError: The answer does not fit the request.
     """
     probability, decision = list(answer.probability), list(answer.decision)
     if not len(probability) == len(decision) == request.table.rows:
-        raise _malformed(f"{len(probability)} scores for {request.table.rows} rows")
+        raise malformed(f"{len(probability)} scores for {request.table.rows} rows")
     if not all(0.0 <= value <= 1.0 for value in probability):  # also false for NaN
-        raise _malformed("a probability is outside [0, 1]")
+        raise malformed("a probability is outside [0, 1]")
     model = answer.model
-    return [
+    scores = [
         Score(value, _decision(credit_class), model)
         for value, credit_class in zip(probability, decision, strict=True)
     ]
+    if not request.reasons:
+        return scores
+    named = read_reasons(codec, request, answer)
+    return [replace(score, reasons=reasons) for score, reasons in zip(scores, named, strict=True)]
 
 
 class RowCollector:
@@ -110,7 +122,7 @@ class RowCollector:
             DecryptionError: A token is not authentic.
         """
         if len(self._rows) + answer.table.rows > self._count:
-            raise _malformed(f"more than {self._count} rows")
+            raise malformed(f"more than {self._count} rows")
         self._rows.extend(_read_rows(self._codec, answer))
 
     def finish(self) -> list[dict[str, str | None]]:
@@ -120,7 +132,7 @@ class RowCollector:
             ServiceError: There are fewer than asked for.
         """
         if len(self._rows) != self._count:
-            raise _malformed(f"{len(self._rows)} rows instead of {self._count}")
+            raise malformed(f"{len(self._rows)} rows instead of {self._count}")
         return self._rows
 
 
@@ -136,7 +148,7 @@ def _read_rows(codec: RecordCodec, answer: pb.GenerateResponse) -> Iterator[dict
     schema, rows = codec.schema, answer.table.rows
     columns = {column.field: _levels(codec, column, rows) for column in answer.table.columns}
     if columns.keys() != schema.by_name.keys() or len(answer.credit_class) != rows:
-        raise _malformed("fields or classes do not fit the schema")
+        raise malformed("fields or classes do not fit the schema")
     values = {"good": schema.target.good, "bad": schema.target.bad}
     classes = [values[_decision(credit_class)] for credit_class in answer.credit_class]
     names = [*schema.by_name, schema.target.name]
@@ -146,28 +158,15 @@ def _read_rows(codec: RecordCodec, answer: pb.GenerateResponse) -> Iterator[dict
 
 
 def _levels(codec: RecordCodec, column: pb.TokenColumn, rows: int) -> list[str | None]:
-    dictionary = list(column.dictionary)
-    indices: Sequence[int] = column.indices
-    if len(dictionary) > BYTE_DICTIONARY:
-        wide = array("H")
-        wide.frombytes(column.indices[: len(column.indices) // 2 * 2])
-        if sys.byteorder == "big":
-            wide.byteswap()
-        indices = wide if len(column.indices) == 2 * rows else ()
-    if len(indices) != rows or (rows and max(indices) >= len(dictionary)):
-        raise _malformed("a column's indices do not fit its dictionary")
-    name = column.field
+    dictionary, name = list(column.dictionary), column.field
+    indices = unpacked(column.indices, len(dictionary), rows)
     if name not in codec.schema.by_name:
-        raise _malformed("a field that the schema does not know")
+        raise malformed("a field that the schema does not know")
     levels = [codec.decode({name: token})[name] for token in dictionary]
     return [levels[index] for index in indices]
 
 
 def _decision(credit_class: int) -> Decision:
     if credit_class not in _DECISIONS:
-        raise _malformed("an unknown credit class")
+        raise malformed("an unknown credit class")
     return _DECISIONS[credit_class]
-
-
-def _malformed(what: str) -> ServiceError:
-    return ServiceError(f"the host's answer is malformed: {what}", status="DATA_LOSS")

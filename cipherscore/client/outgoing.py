@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cipherscore.client.records import RecordCodec
+from cipherscore.client.wire import BYTE_DICTIONARY
 from cipherscore.errors import ConfigurationError, DataError, EmptyBatch
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
-
-BYTE_DICTIONARY = 256
-"""Indices are one byte wide up to this many dictionary entries, else two (see the .proto)."""
 
 REQUEST_BYTES = 3 << 20
 """Largest request made, safely below gRPC's default message limit of 4 MiB."""
@@ -20,7 +18,9 @@ REQUEST_BYTES = 3 << 20
 Record = Mapping[str, object]
 
 
-def score_requests(codec: RecordCodec, rows: Any, batch_rows: int) -> list[pb.ScoreRequest]:
+def score_requests(
+    codec: RecordCodec, rows: Any, batch_rows: int, reasons: int = 0
+) -> list[pb.ScoreRequest]:
     """Encrypt ``rows`` into as many requests as needed.
 
     All rows are checked before the first request exists, so that none is sent if one is wrong.
@@ -29,6 +29,7 @@ def score_requests(codec: RecordCodec, rows: Any, batch_rows: int) -> list[pb.Sc
         codec: Encrypts.
         rows: Records, or an Arrow table or batch, or a pandas DataFrame.
         batch_rows: Most rows of a request; fewer where the schema has very many fields.
+        reasons: How many reasons to ask for, for each row.
 
     Raises:
         EmptyBatch: There is no row.
@@ -38,7 +39,9 @@ def score_requests(codec: RecordCodec, rows: Any, batch_rows: int) -> list[pb.Sc
     step = _rows_per_request(codec, batch_rows)
     table = _as_arrow(rows)
     chunks = _record_tables(codec, rows, step) if table is None else _slices(codec, table, step)
-    requests = [pb.ScoreRequest(key_id=codec.key_id, table=chunk) for chunk in chunks]
+    requests = [
+        pb.ScoreRequest(key_id=codec.key_id, table=chunk, reasons=reasons) for chunk in chunks
+    ]
     if not requests:
         raise EmptyBatch("there is no record to score")
     return requests

@@ -20,6 +20,7 @@ import grpc
 from cipherscore.client.async_sdk import AsyncClient
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score, read_scores
 from cipherscore.client.outgoing import generate_request
+from cipherscore.client.reasons import Reason, check_count
 from cipherscore.client.session import IN_FLIGHT, Session
 from cipherscore.client.transport import Tls, translate
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
@@ -27,13 +28,13 @@ from cipherscore.proto.v1 import cipherscore_pb2 as pb
 if TYPE_CHECKING:
     from cipherscore.client.session import Row, Rows
 
-__all__ = ["AsyncClient", "Client", "ModelInfo", "Score", "Tls"]
+__all__ = ["AsyncClient", "Client", "ModelInfo", "Reason", "Score", "Tls"]
 
 
 class Client(Session):
     """Blocking client of one host.  Safe to share between threads, not across a fork."""
 
-    def score(self, rows: Rows, *, timeout: float | None = None) -> list[Score]:
+    def score(self, rows: Rows, *, reasons: int = 0, timeout: float | None = None) -> list[Score]:
         """Return one score per row, in order.
 
         All rows are checked and encrypted before the first is sent.  Fields are those of the
@@ -41,20 +42,24 @@ class Client(Session):
 
         Args:
             rows: Raw records, or a pandas DataFrame or Arrow table (needs cipherscore[tables]).
+            reasons: How many reasons to have for each row: the fields that contribute most towards
+                bad credit, with what the applicant has there.  At most the number of fields.
             timeout: Deadline of each message in seconds, instead of the client's.
 
         Raises:
+            ConfigurationError: There cannot be as many reasons.
             DataError: A row is wrong; a `RecordError` names the field and the row.
-            RequestError: The host refuses the request; `EmptyBatch` also if there is no row.
+            RequestError: The host refuses the request; `EmptyBatch` also if there is no row, and
+                `Unsupported` where the model has no reason codes.
             ServiceError: The host is away, too slow, or answers nonsense.
         """
         seconds, stub = self._deadline(timeout), self._connect(grpc)
-        requests = self._requests(rows)
+        requests = self._requests(rows, check_count(self._codec, reasons))
         try:
             if len(requests) == 1:  # a future would cost a thread hand-off
                 request = requests[0]
                 answer = stub.Score(request, timeout=seconds, metadata=self._metadata)
-                return read_scores(request, answer)
+                return read_scores(self._codec, request, answer)
             return self._score_many(stub, requests, seconds)
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
@@ -70,10 +75,10 @@ class Client(Session):
                 pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
-                    scores += read_scores(sent, call.result())
+                    scores += read_scores(self._codec, sent, call.result())
             while pending:
                 sent, call = pending.popleft()
-                scores += read_scores(sent, call.result())
+                scores += read_scores(self._codec, sent, call.result())
         finally:
             for _, call in pending:
                 call.cancel()

@@ -131,8 +131,8 @@ class Session:
             raise ConfigurationError(f"the timeout must be a number of seconds above 0: {timeout}")
         return timeout
 
-    def _requests(self, rows: Any) -> list[pb.ScoreRequest]:
-        return score_requests(self._codec, rows, self._batch_rows)
+    def _requests(self, rows: Any, reasons: int = 0) -> list[pb.ScoreRequest]:
+        return score_requests(self._codec, rows, self._batch_rows, reasons)
 
 
 def _open(path: Path, passphrase: str | None) -> Keyset:

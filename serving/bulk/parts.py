@@ -53,7 +53,9 @@ class PartScorer:
         version = Registry().get(job.model).verify()
         if version.record.kind != CLASSIFIER:
             raise ConfigurationError(f"{version.tag} is a {version.record.kind}, not a classifier")
-        self._model = load(version, first_choice(device), threads, precision=job.precision)
+        self._model = load(
+            version, first_choice(device), threads, precision=job.precision, reasons=False
+        )
         check_key(self._model, read_header(job.path)[1])
 
     def score(self, part: Part) -> int:

@@ -19,7 +19,7 @@ from serving.gate import Gate
 from serving.oip import scoring
 from serving.oip.inference import Inference
 from serving.oip.plans import Plan, Plans
-from serving.oip.protocol import Answer, Request, choose
+from serving.oip.protocol import Answer, Request
 from serving.oip.repository import Repository
 from serving.oip.wire import request_of, response_of, stream_response
 from serving.rpc import Method, Respond, Stream, Unary, log_failure, parse
@@ -102,7 +102,7 @@ class _Inference:
         if raw and not scoring.has_indices(request) and not message.parameters:
             # Checks what a plan need not check again.
             scoring.table_of(request)
-            plan = Plan(request, choose(request.outputs, scoring.OUTPUTS))
+            plan = Plan(request, scoring.outputs_of(request))
             self._plans.learn(content, message, plan)
             self._follow(plan, message.raw_input_contents[0], call, respond)
             return
@@ -116,7 +116,8 @@ class _Inference:
         def done(scores: Scores | BaseException) -> None:
             respond(scores if isinstance(scores, BaseException) else plan.respond(scores))
 
-        self._dataplane.score(call, plan.table(tensor), None, plan.model, done)
+        table = plan.table(tensor)
+        self._dataplane.score(call, table, None, plan.model, done, plan.reasons)
 
     async def _generate(self, call: Call, request: Request, raw: bool) -> bytes:
         return response_of(await self._inference.generate(call, request), raw=raw)

@@ -42,7 +42,7 @@ class Inference:
             RequestError: The request is refused at once; ``done`` is then not called.
         """
         limit_time(call, request.parameters)
-        names = choose(request.outputs, scoring.OUTPUTS)
+        names = scoring.outputs_of(request)
         model, request_id = request.model, request.id
         if scoring.has_indices(request):
             # Never the canary: whoever sends indices took them from the version in production.
@@ -58,7 +58,8 @@ class Inference:
             else:
                 done(scoring.answer(scores, names, request_id))
 
-        self._dataplane.score(call, table, None, model, answered)
+        reasons = scoring.reasons_for(names)
+        self._dataplane.score(call, table, None, model, answered, reasons)
 
     async def generate(self, call: Call, request: Request) -> Answer:
         """Return all rows a request asks for.

@@ -35,6 +35,7 @@ class Plan:
     def __init__(self, request: Request, names: tuple[str, ...]) -> None:
         tensor = request.inputs[0]
         self.model = request.model
+        self.reasons = scoring.reasons_for(names)
         self._id = request.id
         self._names = names
         self._rows, self._width = tensor.shape

@@ -206,16 +206,24 @@ def check_inputs(request: Request, known: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def choose(names: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+def choose(
+    names: Sequence[str], outputs: Sequence[str], more: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the outputs to give: ``names`` if there are any, else all of ``outputs``.
+
+    Args:
+        names: Outputs asked for.
+        outputs: Those there are.
+        more: Those there are for who asks for them by name.
 
     Raises:
         InvalidRequest: A name is no output, or is asked for twice.
     """
     for name in names:
-        if name not in outputs:
+        if name not in outputs and name not in more:
             raise InvalidRequest(
-                f"the model has no output {printable(name)!r}; it has {', '.join(outputs)}",
+                f"the model has no output {printable(name)!r}; it has "
+                f"{', '.join((*outputs, *more))}",
                 field=printable(name),
             )
     if len(set(names)) != len(names):

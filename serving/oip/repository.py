@@ -164,6 +164,8 @@ def _tensors(model: LoadedModel) -> tuple[list[dict[str, Any]], list[dict[str, A
     """Return the model's inputs and outputs."""
     fields = len(model.vocabulary.fields)
     if model.kind == CLASSIFIER:
+        # Given only to who asks for it, and not there in every version.
+        more = [] if model.explainer is None else list(scoring.ON_REQUEST)
         return (
             [
                 _tensor(TOKENS, "BYTES", _VARIES, fields),
@@ -172,6 +174,7 @@ def _tensors(model: LoadedModel) -> tuple[list[dict[str, Any]], list[dict[str, A
             [
                 _tensor(scoring.PROBABILITY, "FP32", _VARIES),
                 _tensor(scoring.DECISION, "BYTES", _VARIES),
+                *[_tensor(name, "FP32", _VARIES, fields) for name in more],
             ],
         )
     return (

@@ -8,7 +8,16 @@ import numpy as np
 
 from cipherscore.errors import InvalidRequest
 from cipherscore.vocabulary import Vocabulary
-from serving.oip.protocol import Answer, Classes, Floats, Output, Request, Tensor, check_inputs
+from serving.oip.protocol import (
+    Answer,
+    Classes,
+    Floats,
+    Output,
+    Request,
+    Tensor,
+    check_inputs,
+    choose,
+)
 from serving.oip.tensors import (
     INDICES,
     INTEGERS,
@@ -19,12 +28,15 @@ from serving.oip.tensors import (
     check_shape,
     integers,
 )
+from serving.reasons import ALL, CONTRIBUTION
 from serving.scorer import Scores
 from serving.tables import Table
 
 INPUTS = (TOKENS, INDICES)
 PROBABILITY, DECISION = "probability", "decision"
 OUTPUTS = (PROBABILITY, DECISION)
+ON_REQUEST = (CONTRIBUTION,)
+"""Outputs that are given to who asks for them by name: they cost more than the answer itself."""
 
 
 def is_scoring(request: Request) -> bool:
@@ -72,11 +84,32 @@ def _tokens(tensor: Tensor, rows: int, width: int) -> Table:
     raise InvalidRequest(f"{TOKENS!r} holds something that is no text", field=TOKENS)
 
 
+def outputs_of(request: Request) -> tuple[str, ...]:
+    """Return the outputs to give to a request to score.
+
+    Raises:
+        InvalidRequest: A name is no output, or is asked for twice.
+    """
+    return choose(request.outputs, OUTPUTS, ON_REQUEST)
+
+
+def reasons_for(names: Sequence[str]) -> int:
+    """Return what the outputs ``names`` need of `serving.dataplane.Dataplane.score`."""
+    return ALL if CONTRIBUTION in names else 0
+
+
 def answer(scores: Scores, names: Sequence[str], request_id: str) -> Answer:
     """Return ``scores`` as the outputs ``names``."""
     shape = scores.probability.shape
     outputs = {
         PROBABILITY: lambda: Output(PROBABILITY, "FP32", shape, Floats(scores.probability)),
         DECISION: lambda: Output(DECISION, "BYTES", shape, Classes(np.asarray(scores.bad))),
+        CONTRIBUTION: lambda: _contribution(scores),
     }
     return Answer(scores.model, request_id, [outputs[name]() for name in names])
+
+
+def _contribution(scores: Scores) -> Output:
+    assert scores.reasons is not None
+    values = scores.reasons.contribution
+    return Output(CONTRIBUTION, "FP32", values.shape, Floats(values.reshape(-1)))

@@ -107,6 +107,9 @@ MODEL_REQUESTS = Family(
 ROWS = Family(
     "cipherscore_rows_total", "counter", "Rows scored or generated.", ("kind", "model")
 )  # fmt: skip
+REASON_ROWS = Family(
+    "cipherscore_reason_rows_total", "counter", "Rows scored with reason codes.", ("model",)
+)
 BATCH_ROWS = Family(
     "cipherscore_batch_rows", "histogram", "Rows of a model run.", ("model",), _ROWS
 )
@@ -180,7 +183,7 @@ MEMORY = Family(
 )
 
 FAMILIES = (
-    REQUESTS, REQUEST_SECONDS, REFUSED, IN_FLIGHT, MODEL_REQUESTS, ROWS, BATCH_ROWS,
+    REQUESTS, REQUEST_SECONDS, REFUSED, IN_FLIGHT, MODEL_REQUESTS, ROWS, REASON_ROWS, BATCH_ROWS,
     BATCH_REQUESTS, QUEUE_SECONDS, RUN_SECONDS, QUEUE_ROWS, CONNECTIONS, LOOP_DELAY, MODEL_INFO,
     SWAPS_TOTAL, SHADOW_ROWS, SHADOW_DISAGREEMENTS, SHADOW_FAILURES, SHADOW_DIFFERENCE,
     LOG_SUPPRESSED, WORKER_STARTS, WORKERS, MEMORY,

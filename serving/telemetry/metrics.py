@@ -154,6 +154,10 @@ class Metrics:
         self._observe(f.QUEUE_SECONDS, slots[2], queue_seconds)
         self._observe(f.RUN_SECONDS, slots[3], run_seconds)
 
+    def explained(self, model: str, rows: int) -> None:
+        """Count rows that were scored with reasons."""
+        self._values[self._slot(f.REASON_ROWS, self._known(model))] += rows
+
     def _observe(self, family: Family, slot: int, value: float) -> None:
         self._values[slot + bisect_left(family.buckets, value)] += 1
         self._values[slot + len(family.buckets) + 1] += value

@@ -128,6 +128,10 @@ class Observer:
         """A model ran; ``queue_seconds`` is the mean wait of its requests."""
         self._metrics.batch(model, precision, requests, rows, queue_seconds, run_seconds)
 
+    def explained(self, model: str, rows: int) -> None:
+        """A request of ``rows`` rows was answered with reasons."""
+        self._metrics.explained(model, rows)
+
     def traced(self, model: str, **facts: str) -> Traced | None:
         """Return what is to be told about each run of ``model`` before its requests are answered.
 

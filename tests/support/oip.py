@@ -95,6 +95,9 @@ class _Observer:
     def batch(self, *_: object) -> None:
         pass
 
+    def explained(self, *_: object) -> None:
+        pass
+
     def traced(self, *_: object, **__: object) -> None:
         return None
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&cipherscore/proto/v1/cipherscore.proto\x12\x0e\x63ipherscore.v1\"A\n\x0bTokenColumn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\ndictionary\x18\x02 \x03(\x0c\x12\x0f\n\x07indices\x18\x03 \x01(\x0c\"H\n\nTokenTable\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12,\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x1b.cipherscore.v1.TokenColumn\"X\n\x0cScoreRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12)\n\x05table\x18\x02 \x01(\x0b\x32\x1a.cipherscore.v1.TokenTable\x12\r\n\x05model\x18\x03 \x01(\t\"u\n\rScoreResponse\x12\x13\n\x0bprobability\x18\x01 \x03(\x02\x12-\n\x08\x64\x65\x63ision\x18\x02 \x03(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tthreshold\x18\x04 \x01(\x01\"\x9d\x01\n\x0fGenerateRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x31\n\x0c\x63redit_class\x18\x03 \x01(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05noise\x18\x05 \x03(\x02\x12\r\n\x05model\x18\x06 \x01(\tB\x07\n\x05_seed\"\x8d\x01\n\x10GenerateResponse\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.cipherscore.v1.TokenTable\x12\x31\n\x0c\x63redit_class\x18\x02 \x03(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\".\n\x0fGetModelRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x86\x04\n\x05Model\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x15\n\rschema_digest\x18\x06 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x11\n\tthreshold\x18\t \x01(\x01\x12\x13\n\x0bnoise_width\x18\n \x01(\r\x12\x33\n\x07metrics\x18\x0b \x03(\x0b\x32\".cipherscore.v1.Model.MetricsEntry\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x15\n\rdevice_reason\x18\r \x01(\t\x12\x10\n\x08max_rows\x18\x0e \x01(\r\x12\x0e\n\x06notice\x18\x0f \x01(\t\x12\r\n\x05stage\x18\x10 \x01(\t\x12\x11\n\tprecision\x18\x11 \x01(\t\x12@\n\x0e\x64\x65vice_details\x18\x12 \x03(\x0b\x32(.cipherscore.v1.Model.DeviceDetailsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12\x44\x65viceDetailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*X\n\x0b\x43reditClass\x12\x1c\n\x18\x43REDIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43REDIT_CLASS_GOOD\x10\x01\x12\x14\n\x10\x43REDIT_CLASS_BAD\x10\x02\x32\xb8\x02\n\x0b\x43ipherScore\x12\x44\n\x05Score\x12\x1c.cipherscore.v1.ScoreRequest\x1a\x1d.cipherscore.v1.ScoreResponse\x12N\n\x0bScoreStream\x12\x1c.cipherscore.v1.ScoreRequest\x1a\x1d.cipherscore.v1.ScoreResponse(\x01\x30\x01\x12O\n\x08Generate\x12\x1f.cipherscore.v1.GenerateRequest\x1a .cipherscore.v1.GenerateResponse0\x01\x12\x42\n\x08GetModel\x12\x1f.cipherscore.v1.GetModelRequest\x1a\x15.cipherscore.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&cipherscore/proto/v1/cipherscore.proto\x12\x0e\x63ipherscore.v1\"A\n\x0bTokenColumn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\ndictionary\x18\x02 \x03(\x0c\x12\x0f\n\x07indices\x18\x03 \x01(\x0c\"H\n\nTokenTable\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12,\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x1b.cipherscore.v1.TokenColumn\"i\n\x0cScoreRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12)\n\x05table\x18\x02 \x01(\x0b\x32\x1a.cipherscore.v1.TokenTable\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07reasons\x18\x04 \x01(\r\"\x9f\x01\n\rScoreResponse\x12\x13\n\x0bprobability\x18\x01 \x03(\x02\x12-\n\x08\x64\x65\x63ision\x18\x02 \x03(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12(\n\x07reasons\x18\x05 \x01(\x0b\x32\x17.cipherscore.v1.Reasons\"_\n\x07Reasons\x12\x0f\n\x07per_row\x18\x01 \x01(\r\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\x12\x0f\n\x07indices\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontribution\x18\x04 \x03(\x02\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\x01\"\x9d\x01\n\x0fGenerateRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x31\n\x0c\x63redit_class\x18\x03 \x01(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05noise\x18\x05 \x03(\x02\x12\r\n\x05model\x18\x06 \x01(\tB\x07\n\x05_seed\"\x8d\x01\n\x10GenerateResponse\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.cipherscore.v1.TokenTable\x12\x31\n\x0c\x63redit_class\x18\x02 \x03(\x0e\x32\x1b.cipherscore.v1.CreditClass\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\".\n\x0fGetModelRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x86\x04\n\x05Model\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x15\n\rschema_digest\x18\x06 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x11\n\tthreshold\x18\t \x01(\x01\x12\x13\n\x0bnoise_width\x18\n \x01(\r\x12\x33\n\x07metrics\x18\x0b \x03(\x0b\x32\".cipherscore.v1.Model.MetricsEntry\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x15\n\rdevice_reason\x18\r \x01(\t\x12\x10\n\x08max_rows\x18\x0e \x01(\r\x12\x0e\n\x06notice\x18\x0f \x01(\t\x12\r\n\x05stage\x18\x10 \x01(\t\x12\x11\n\tprecision\x18\x11 \x01(\t\x12@\n\x0e\x64\x65vice_details\x18\x12 \x03(\x0b\x32(.cipherscore.v1.Model.DeviceDetailsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12\x44\x65viceDetailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*X\n\x0b\x43reditClass\x12\x1c\n\x18\x43REDIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43REDIT_CLASS_GOOD\x10\x01\x12\x14\n\x10\x43REDIT_CLASS_BAD\x10\x02\x32\xb8\x02\n\x0b\x43ipherScore\x12\x44\n\x05Score\x12\x1c.cipherscore.v1.ScoreRequest\x1a\x1d.cipherscore.v1.ScoreResponse\x12N\n\x0bScoreStream\x12\x1c.cipherscore.v1.ScoreRequest\x1a\x1d.cipherscore.v1.ScoreResponse(\x01\x30\x01\x12O\n\x08Generate\x12\x1f.cipherscore.v1.GenerateRequest\x1a .cipherscore.v1.GenerateResponse0\x01\x12\x42\n\x08GetModel\x12\x1f.cipherscore.v1.GetModelRequest\x1a\x15.cipherscore.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_MODEL_DEVICEDETAILSENTRY']._loaded_options = None
   _globals['_MODEL_DEVICEDETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_CREDITCLASS']._serialized_start=1281
-  _globals['_CREDITCLASS']._serialized_end=1369
+  _globals['_CREDITCLASS']._serialized_start=1438
+  _globals['_CREDITCLASS']._serialized_end=1526
   _globals['_TOKENCOLUMN']._serialized_start=58
   _globals['_TOKENCOLUMN']._serialized_end=123
   _globals['_TOKENTABLE']._serialized_start=125
   _globals['_TOKENTABLE']._serialized_end=197
   _globals['_SCOREREQUEST']._serialized_start=199
-  _globals['_SCOREREQUEST']._serialized_end=287
-  _globals['_SCORERESPONSE']._serialized_start=289
-  _globals['_SCORERESPONSE']._serialized_end=406
-  _globals['_GENERATEREQUEST']._serialized_start=409
-  _globals['_GENERATEREQUEST']._serialized_end=566
-  _globals['_GENERATERESPONSE']._serialized_start=569
-  _globals['_GENERATERESPONSE']._serialized_end=710
-  _globals['_GETMODELREQUEST']._serialized_start=712
-  _globals['_GETMODELREQUEST']._serialized_end=758
-  _globals['_MODEL']._serialized_start=761
-  _globals['_MODEL']._serialized_end=1279
-  _globals['_MODEL_METRICSENTRY']._serialized_start=1179
-  _globals['_MODEL_METRICSENTRY']._serialized_end=1225
-  _globals['_MODEL_DEVICEDETAILSENTRY']._serialized_start=1227
-  _globals['_MODEL_DEVICEDETAILSENTRY']._serialized_end=1279
-  _globals['_CIPHERSCORE']._serialized_start=1372
-  _globals['_CIPHERSCORE']._serialized_end=1684
+  _globals['_SCOREREQUEST']._serialized_end=304
+  _globals['_SCORERESPONSE']._serialized_start=307
+  _globals['_SCORERESPONSE']._serialized_end=466
+  _globals['_REASONS']._serialized_start=468
+  _globals['_REASONS']._serialized_end=563
+  _globals['_GENERATEREQUEST']._serialized_start=566
+  _globals['_GENERATEREQUEST']._serialized_end=723
+  _globals['_GENERATERESPONSE']._serialized_start=726
+  _globals['_GENERATERESPONSE']._serialized_end=867
+  _globals['_GETMODELREQUEST']._serialized_start=869
+  _globals['_GETMODELREQUEST']._serialized_end=915
+  _globals['_MODEL']._serialized_start=918
+  _globals['_MODEL']._serialized_end=1436
+  _globals['_MODEL_METRICSENTRY']._serialized_start=1336
+  _globals['_MODEL_METRICSENTRY']._serialized_end=1382
+  _globals['_MODEL_DEVICEDETAILSENTRY']._serialized_start=1384
+  _globals['_MODEL_DEVICEDETAILSENTRY']._serialized_end=1436
+  _globals['_CIPHERSCORE']._serialized_start=1529
+  _globals['_CIPHERSCORE']._serialized_end=1841
 # @@protoc_insertion_point(module_scope)

@@ -34,26 +34,44 @@ class TokenTable(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[TokenColumn, _Mapping]]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("key_id", "table", "model")
+    __slots__ = ("key_id", "table", "model", "reasons")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     table: TokenTable
     model: str
-    def __init__(self, key_id: _Optional[str] = ..., table: _Optional[_Union[TokenTable, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+    reasons: int
+    def __init__(self, key_id: _Optional[str] = ..., table: _Optional[_Union[TokenTable, _Mapping]] = ..., model: _Optional[str] = ..., reasons: _Optional[int] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("probability", "decision", "model", "threshold")
+    __slots__ = ("probability", "decision", "model", "threshold", "reasons")
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
     probability: _containers.RepeatedScalarFieldContainer[float]
     decision: _containers.RepeatedScalarFieldContainer[CreditClass]
     model: str
     threshold: float
-    def __init__(self, probability: _Optional[_Iterable[float]] = ..., decision: _Optional[_Iterable[_Union[CreditClass, str]]] = ..., model: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
+    reasons: Reasons
+    def __init__(self, probability: _Optional[_Iterable[float]] = ..., decision: _Optional[_Iterable[_Union[CreditClass, str]]] = ..., model: _Optional[str] = ..., threshold: _Optional[float] = ..., reasons: _Optional[_Union[Reasons, _Mapping]] = ...) -> None: ...
+
+class Reasons(_message.Message):
+    __slots__ = ("per_row", "fields", "indices", "contribution", "base")
+    PER_ROW_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    per_row: int
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    indices: bytes
+    contribution: _containers.RepeatedScalarFieldContainer[float]
+    base: float
+    def __init__(self, per_row: _Optional[int] = ..., fields: _Optional[_Iterable[str]] = ..., indices: _Optional[bytes] = ..., contribution: _Optional[_Iterable[float]] = ..., base: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("key_id", "count", "credit_class", "seed", "noise", "model")
