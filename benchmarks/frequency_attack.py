@@ -17,24 +17,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.folds import RawData
-from cipherscore.client.binning import fit_edges
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.keys import Keyset
 from cipherscore.client.records import RecordCodec
+from cipherscore.client.sources import find_table
 from cipherscore.client.tables import encode_batch
 from cipherscore.schema_file import load_schema
+from evaluation.folds import RawData
 
 
 def recovery(raw: RawData, seed: int) -> tuple[float, float]:
     """Return the share of cells recovered by matching, and by guessing the mode, for one cut."""
-    rows = len(raw.label)
-    edges = {
-        f.name: fit_edges(f, raw.numbers(f.name), raw.label)
-        for f in raw.schema.fields
-        if not f.fitted
-    }
-    codec = RecordCodec(FieldCipher(Keyset.create(), raw.schema.with_edges(edges)))
+    rows = raw.rows
+    fitted = raw.fitted(np.arange(rows))
+    codec = RecordCodec(FieldCipher(Keyset.create(), fitted))
     columns = encode_batch(raw.table, codec)
     known = np.random.Generator(np.random.PCG64(seed)).permutation(rows) < rows // 2
     matched, guessed = [], []
@@ -63,7 +59,9 @@ def main(
     cuts: Annotated[int, typer.Option(help="Random cuts to average over.")] = 20,
 ) -> None:
     """Print the attack's cell recovery and its baseline as JSON."""
-    raw = RawData.load(load_schema(schema), data)
+    planned = load_schema(schema)
+    source = find_table(planned, data)
+    raw = RawData.read(planned, source)
     found = np.array([recovery(raw, seed) for seed in range(cuts)])
     mean, deviation = found.mean(axis=0), found.std(axis=0)
     names = ("frequency_matching", "mode_guess")
@@ -71,7 +69,7 @@ def main(
         name: {"cells_recovered": round(float(m), 4), "sd": round(float(d), 4)}
         for name, m, d in zip(names, mean, deviation, strict=True)
     }
-    print(json.dumps({"schema": schema, "synthetic_data": raw.synthetic, "cuts": cuts} | report))
+    print(json.dumps({"schema": schema, "synthetic_data": source.synthetic, "cuts": cuts} | report))
 
 
 if __name__ == "__main__":

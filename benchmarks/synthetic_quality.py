@@ -13,7 +13,8 @@ Measured per fold, and given as mean and standard deviation over folds:
 * ``column_fidelity``, ``pair_fidelity``: 1 less the mean total variation distance of the one-way
   and two-way tables, to the learned rows and to the fold;
 * ``closeness_share``: see `training.fidelity.closeness_share`; 0.50 favours nobody;
-* ``copy_rate``: synthetic rows equal to a learned row.
+* ``copy_rate``: synthetic rows equal to a learned row;
+* ``detection_auc``, ``membership_auc``, ``rare_coverage``: see `training.disclosure`.
 
 Writes ``synthetic_quality.json`` and ``synthetic_quality.md``.
 """
@@ -29,12 +30,13 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from benchmarks.folds import RawData, folds, token_datasets
 from cipherscore.client.keys import Keyset
+from cipherscore.client.sources import find_table
 from cipherscore.dataset import TEST, TRAIN, TokenDataset
 from cipherscore.files import write_bytes, write_json
 from cipherscore.schema_file import load_schema
-from training import fidelity, generator
+from evaluation.folds import RawData, folds, in_plain, token_dataset
+from training import disclosure, fidelity, generator
 from training.evaluation import auc
 from training.fidelity import TSTR_ROWS, Rows, multi_hot
 from training.generator_presets import GENERATOR_PRESETS, generator_preset
@@ -81,6 +83,9 @@ def measure(rows: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) -> Fig
         "pair_fidelity_to_fold": to_fold[1],
         "closeness_share": fidelity.closeness_share(rows, learned, tests, sizes),
         "copy_rate": fidelity.copy_rate(rows, learned),
+        "detection_auc": disclosure.detection_auc(rows, tests, sizes),
+        "membership_auc": disclosure.membership_auc(rows, learned, tests, sizes),
+        "rare_coverage": disclosure.rare_coverage(rows, learned, sizes),
     }
 
 
@@ -149,11 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     configure(threads=1)
-    raw = RawData.load(load_schema(options.schema), options.data)
+    schema = load_schema(options.schema)
+    source = find_table(schema, options.data)
+    raw = RawData.read(schema, source)
     keyset = Keyset.create()
     results = []
-    for fold in folds(raw.label, 1, options.folds):
-        _, dataset = token_datasets(raw, fold, keyset)  # the order of levels is no key's
+    for fold in folds(raw, 1, options.folds, options.seed):
+        dataset = in_plain(*token_dataset(raw, fold, keyset))  # the order of levels is no key's
         results.append(run_fold(dataset, options.preset or ["default"], options.seed))
         print(f"fold {fold.number + 1} of {options.folds} done", file=sys.stderr)
     summary = summarise(results)
@@ -161,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = markdown(summary, title)
     content = {
         "schema": raw.schema.name,
-        "embedded_sample": raw.synthetic,
+        "embedded_sample": source.synthetic,
         "seed": options.seed,
         "summary": summary,
         "folds": results,

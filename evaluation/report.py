@@ -1,0 +1,182 @@
+"""The report: one dictionary of aggregates, written as JSON and rendered as one HTML file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cipherscore.files import write_bytes
+from evaluation import data_plots, plots
+from evaluation.paired import LEAST_FOLDS
+
+Content = dict[str, Any]
+
+HTML_FILE, JSON_FILE = "report.html", "report.json"
+LEAK_AUC = {"german-credit": 0.82}
+"""Above this AUC a table's result is a leak until proven otherwise."""
+PERFECT_AUC = 0.99
+SIGNIFICANT = 0.05
+ABSENT = "\u2013"
+"""What stands in a table where there is no figure."""
+
+FIGURE_NAMES = {
+    "auc": "AUC",
+    "gini": "Gini (2 AUC - 1)",
+    "ks": "KS",
+    "average_precision": "average precision",
+    "accuracy": "accuracy at probability 0.5",
+    "log_loss": "log loss (nats)",
+    "brier": "Brier score",
+    "threshold": "cost threshold",
+    "accuracy_at_threshold": "accuracy at the cost threshold",
+    "expected_cost_at_threshold": "cost per applicant at the cost threshold",
+    "train_auc": "AUC on training rows",
+}
+
+
+def warnings(content: Content) -> list[str]:
+    """Return what a reader must know before any figure."""
+    found = []
+    auc = content["classifier"]["headline"]["auc"]["mean"]
+    bound = LEAK_AUC.get(content["settings"]["schema"], PERFECT_AUC)
+    if content["source"]["synthetic"]:
+        found.append(
+            "SYNTHETIC DATA. No real table was found: these rows are the embedded sample, made by "
+            "this project's own generator. Nothing here says anything about real credit."
+        )
+    if auc > bound:
+        found.append(
+            f"SUSPECTED LEAK. The AUC of {auc:.3f} is above {bound}, which no honest model of this "
+            "table is known to reach. Look for a field that holds the outcome, and for rows that "
+            "are in training and test at once, before believing any figure."
+        )
+    if content["settings"]["quick"]:
+        found.append(
+            "QUICK LOOK. Few folds and seeds: the figures are unbiased but uncertain. Run again "
+            "without --quick before deciding anything."
+        )
+    elif content["settings"]["plan"]["repeats"] * content["settings"]["plan"]["folds"] < 10:
+        found.append("Fewer than ten folds: intervals are wide, tests find little.")
+    return found
+
+
+def verdict(row: Content) -> str:
+    """Return in words how a method stands to the one evaluated in depth, by AUC."""
+    test = row.get("difference", {}).get("auc")
+    if test is None:
+        return ""
+    if test["mean"] == 0 and test["sd"] == 0:
+        return "equal on every fold"
+    if test["p_holm"] is None:
+        return f"too few folds to tell (fewer than {LEAST_FOLDS})"
+    better = "worse" if test["mean"] > 0 else "better"
+    if test["p_holm"] >= SIGNIFICANT:
+        return f"{better} by {abs(test['mean']):.4f}, within chance"
+    return f"{better} by {abs(test['mean']):.4f}, beyond chance"
+
+
+def clean(value: Any) -> Any:
+    """Return JSON content with floats of six digits, and null for what is no number."""
+    if isinstance(value, Mapping):
+        return {str(key): clean(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def write(content: Content, out: Path) -> tuple[Path, Path]:
+    """Write both files, readable by their owner only; return their paths, HTML first."""
+    page = render(content)
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_bytes(out / JSON_FILE, text.encode(), 0o600)
+    write_bytes(out / HTML_FILE, page.encode(), 0o600)
+    return out / HTML_FILE, out / JSON_FILE
+
+
+def render(content: Content) -> str:
+    """Return the HTML page of cleaned ``content``."""
+    environment = Environment(
+        loader=PackageLoader("evaluation"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(
+        figure=_figure,
+        reach=_reach,
+        point=_point,
+        signed=_signed,
+        p_value=_p_value,
+        percent=_percent,
+        verdict=verdict,
+    )
+    svg = {name: Markup(text) for name, text in _drawn(content).items()}  # noqa: S704 - our own
+    return environment.get_template("report.html").render(
+        **content, svg=svg, figure_names=FIGURE_NAMES
+    )
+
+
+def _drawn(content: Content) -> dict[str, str]:
+    data, comparison = content["data"], content["comparison"]
+    correlation = data["correlation"]
+    drawn = plots.classifier_plots(content["classifier"])
+    drawn["class_balance"] = data_plots.class_balance(data["classes"])
+    if data["numeric"]:
+        drawn["boxes"] = data_plots.boxes(data["numeric"])
+    drawn["cramers_v"] = data_plots.correlation(
+        correlation["names"], correlation["cramers_v"], "cramers-v", signed=False
+    )
+    drawn["pearson"] = data_plots.correlation(
+        correlation["names"], correlation["pearson"], "pearson", signed=True
+    )
+    drawn["methods_auc"] = data_plots.methods(comparison["methods"], "auc", "AUC", [])
+    drawn["methods_accuracy"] = data_plots.methods(
+        comparison["methods"], "accuracy", "accuracy at probability 0.5", comparison["published"]
+    )
+    for number, entry in enumerate(content["groups"]):
+        if entry["groups"]:
+            drawn[f"groups_{number}"] = data_plots.groups(entry, number)
+    return drawn
+
+
+def _point(found: Content, digits: int = 3) -> str:
+    """Return a value, or mean, without its interval."""
+    value = found["value"] if "value" in found else found["mean"]
+    return ABSENT if value is None else _number(value, digits)
+
+
+def _reach(found: Content, digits: int = 3) -> str:
+    """Return an interval in brackets, empty where there is none."""
+    if found["low"] is None or found["high"] is None:
+        return ""
+    return f"[{_number(found['low'], digits)}, {_number(found['high'], digits)}]"
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.removeprefix("-")
+
+
+def _figure(found: Content, digits: int = 3) -> str:
+    """Return a value, or mean, with its interval in brackets."""
+    return f"{_point(found, digits)} {_reach(found, digits)}".strip()
+
+
+def _signed(found: Content, digits: int = 4) -> str:
+    return ABSENT if found["mean"] is None else f"{found['mean']:+.{digits}f}"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return ABSENT if value is None else f"{value:.{digits}%}"
