@@ -57,7 +57,7 @@ lock: env
 	$(COMPILE) --python-version 3.11 --extra serve requirements/cuda.in -c requirements/serve.txt -o requirements/serve-cuda.txt
 	$(filter-out --universal,$(COMPILE)) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --extra serve requirements/maxwell.in -o requirements/serve-maxwell.txt
 	$(COMPILE) --python-version 3.11 --extra train --extra serve -o requirements/train.txt
-	$(COMPILE) --python-version 3.11 --extra train --extra serve --extra tables --group dev -o requirements/dev.txt
+	$(COMPILE) --python-version 3.11 --extra train --extra serve --extra tables --extra evaluate --group dev -o requirements/dev.txt
 
 # What no input may break; bounded in count and time.
 fuzz: env

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from cipherscore.dataset import TokenDataset
 from cipherscore.errors import ExportError
+from export.card import model_card, read_evaluation
 from export.onnx_file import MODEL_FILE
 from export.parity import ParityReport
 from registry.store import Registry
-from registry.version import MODEL, MODEL_INT8, SCHEMA, VOCABULARY, Version, VersionRecord
+from registry.version import (
+    CARD,
+    MODEL,
+    MODEL_INT8,
+    REASONS,
+    SCHEMA,
+    VOCABULARY,
+    Version,
+    VersionRecord,
+)
 from training.runs import VOCABULARY_FILE, Run
 
 if TYPE_CHECKING:
     from export.int8 import Quantised
+    from export.reasons import Reasons
 
 Report = Callable[[ParityReport, "Quantised | None"], None]
 
@@ -28,6 +39,7 @@ def package_run(
     registry: Registry,
     *,
     parent: str | None = None,
+    evaluation: Path | None = None,
     report: Report = lambda *_: None,
 ) -> Version:
     """Export a run, check it against its source and register it as a candidate.
@@ -37,22 +49,25 @@ def package_run(
         dataset: The table it was trained on.
         registry: Where to register.
         parent: Tag of the version this one replaces, for its lineage.
+        evaluation: An owner's ``report.json``, for the model card.
         report: Told the results of the comparisons: of the export, and of a classifier's int8
             variant (None for a generator).
 
     Raises:
         TrainingError: There is no finished training in ``run``.
-        ExportError: The table is another one, or the model cannot be exported.
+        ExportError: The table or the evaluation is of another model, or it cannot be exported.
         ParityError: The exported model differs from its source.
         RegistryError: It cannot be stored.
     """
     facts = Run.load(run)
     if facts.dataset_digest != dataset.digest:
         raise ExportError(f"{run}: was trained on another table than the one given")
+    evaluated = None if evaluation is None else read_evaluation(evaluation, facts)
     with tempfile.TemporaryDirectory(prefix="cipherscore-export-") as temporary:
         out = Path(temporary)
         compared = _export(facts, dataset, out)
         small = _quantise(facts, dataset, out)
+        reasons = _explain(facts, dataset, out)
         report(compared, small)
         files: dict[str, Path | bytes] = {
             MODEL: out / MODEL_FILE,
@@ -61,7 +76,11 @@ def package_run(
         }
         if small is not None and small.kept:
             files[MODEL_INT8] = out / MODEL_INT8
-        return registry.register(facts.model_name, files, _record(facts, compared, small, parent))
+        if reasons is not None:
+            files[REASONS] = out / REASONS
+        record = _record(facts, compared, small, reasons, parent)
+        files[CARD] = model_card(facts, record.metrics["export"], evaluated).encode()
+        return registry.register(facts.model_name, files, record)
 
 
 def _export(facts: Run, dataset: TokenDataset, out: Path) -> ParityReport:
@@ -84,12 +103,27 @@ def _quantise(facts: Run, dataset: TokenDataset, out: Path) -> Quantised | None:
     return quantise(out / MODEL_FILE, facts, dataset, out / MODEL_INT8)
 
 
+def _explain(facts: Run, dataset: TokenDataset, out: Path) -> Reasons | None:
+    """Make the reason codes' graph; generators decide nothing about anybody and have none."""
+    if facts.kind != "classifier":
+        return None
+    from export.reasons import export_reasons  # noqa: PLC0415
+
+    return export_reasons(facts, dataset, out / MODEL_FILE, out / REASONS)
+
+
 def _record(
-    facts: Run, compared: ParityReport, small: Quantised | None, parent: str | None
+    facts: Run,
+    compared: ParityReport,
+    small: Quantised | None,
+    reasons: Reasons | None,
+    parent: str | None,
 ) -> VersionRecord:
     export: dict[str, Any] = {"max_abs_diff": compared.max_abs_diff, "rows": compared.rows}
     if small is not None:
         export["int8"] = asdict(small)
+    if reasons is not None:
+        export["reasons"] = asdict(reasons)
     return VersionRecord(
         kind=facts.kind,
         key_id=facts.key_id,

@@ -26,9 +26,13 @@ KINDS = (CLASSIFIER, GENERATOR)
 MODEL = "model.onnx"
 MODEL_INT8 = "model.int8.onnx"
 """The quantised variant; a version may lack it."""
+REASONS = "reasons.onnx"
+"""What each field contributes to a classifier's answer; a version may lack it."""
 VOCABULARY = "vocabulary.json"
 SCHEMA = "schema.json"
 METRICS = "metrics.json"
+CARD = "card.md"
+"""The model card; versions of earlier releases lack it."""
 LINEAGE = "lineage.json"
 
 _Parsed = TypeVar("_Parsed")
@@ -197,6 +201,10 @@ class Version:
     def vocabulary(self) -> Vocabulary:
         """Return the vocabulary.  Raises: IntegrityError."""
         return _parsed(self.read(VOCABULARY), Vocabulary.from_json, IntegrityError)
+
+    def card(self) -> str:
+        """Return the model card, empty where there is none.  Raises: IntegrityError."""
+        return self.read(CARD).decode() if CARD in self.manifest.files else ""
 
     def schema(self) -> PublicSchema:
         """Return what the host may know of the schema.  Raises: IntegrityError."""

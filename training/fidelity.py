@@ -74,8 +74,8 @@ def closeness_share(
     holdout = holdout.at_most(MAX_NEIGHBOUR_ROWS)
     learned = learned.at_most(4 * MAX_NEIGHBOUR_ROWS)
     count = min(len(holdout.label), len(learned.label))
-    to_learned = _distances(synthetic, learned, sizes)
-    to_holdout = _distances(synthetic, holdout.at_most(count), sizes).min(axis=1)
+    to_learned = distances(synthetic, learned, sizes)
+    to_holdout = distances(synthetic, holdout.at_most(count), sizes).min(axis=1)
     shares = []
     for _ in range(CLOSENESS_DRAWS):
         drawn = random.choice(len(learned.label), count, replace=False)
@@ -137,7 +137,7 @@ def _pair_tables(rows: Rows, sizes: Sequence[int]) -> NDArray[np.float64]:
     return counts / len(rows.label)
 
 
-def _distances(left: Rows, right: Rows, sizes: Sequence[int]) -> NDArray[np.float32]:
+def distances(left: Rows, right: Rows, sizes: Sequence[int]) -> NDArray[np.float32]:
     """Return the number of fields in which rows differ, float32 [left, right]."""
     same: NDArray[np.float32] = multi_hot(left.indices, sizes) @ multi_hot(right.indices, sizes).T
     return len(sizes) - same

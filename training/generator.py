@@ -13,7 +13,7 @@ import numpy as np
 
 from cipherscore.dataset import TEST, TRAIN, VALIDATION, TokenDataset
 from cipherscore.errors import TrainingError
-from training import fidelity
+from training import disclosure, fidelity
 from training.arrays import ArrayCheckpoint, Arrays, read_arrays, write_arrays
 from training.capstone_gan import CapstoneSampler, CapstoneTrainer, build_dense
 from training.fidelity import Rows
@@ -190,6 +190,10 @@ def judge(drawn: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) -> dict
         "real_auc": fidelity.tstr_auc(learned, tests, sizes, rows=None),
         "closeness_share": fidelity.closeness_share(drawn, learned, tests, sizes),
         "copy_rate": fidelity.copy_rate(drawn, learned),
+        "validity": disclosure.validity(drawn, sizes),
+        "rare_coverage": disclosure.rare_coverage(drawn, learned, sizes),
+        "detection_auc": disclosure.detection_auc(drawn, tests, sizes),
+        "membership_auc": disclosure.membership_auc(drawn, learned, tests, sizes),
     }
 
 

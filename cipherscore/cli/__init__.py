@@ -11,15 +11,27 @@ import sys
 
 import typer
 
-from cipherscore.cli import clients, keys, models, owner, run, schema, settings, talk, trainer
+from cipherscore.cli import (
+    clients,
+    evaluate,
+    keys,
+    models,
+    owner,
+    run,
+    schema,
+    settings,
+    sweep,
+    talk,
+    trainer,
+)
 from cipherscore.cli.common import complain
 from cipherscore.errors import CipherScoreError
 
 app = typer.Typer(
     name="cipherscore",
     help="Score credit applications and make synthetic credit data on a host that never sees a "
-    "value or a key.\n\nThe data owner's side: keys, schema, data, encrypt, decrypt, score, "
-    "generate, gateway.  The host's side: train, export, models, serve, settings, clients.  "
+    "value or a key.\n\nThe data owner's side: keys, schema, data, encrypt, decrypt, evaluate, score, "
+    "generate, gateway.  The host's side: train, sweep, export, models, serve, settings, clients.  "
     "`cipherscore run` does it all once, on this machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -30,10 +42,12 @@ app.add_typer(schema.app, name="schema", rich_help_panel="Data owner")
 app.command("data", rich_help_panel="Data owner")(owner.data)
 app.command("encrypt", rich_help_panel="Data owner")(owner.encrypt)
 app.command("decrypt", rich_help_panel="Data owner")(owner.decrypt)
+app.command("evaluate", rich_help_panel="Data owner")(evaluate.evaluate)
 app.command("score", rich_help_panel="Data owner")(talk.score)
 app.command("generate", rich_help_panel="Data owner")(talk.generate)
 app.command("gateway", rich_help_panel="Data owner")(talk.gateway)
 app.add_typer(trainer.app, name="train", rich_help_panel="Host")
+app.command("sweep", rich_help_panel="Host")(sweep.sweep)
 app.command("export", rich_help_panel="Host")(trainer.export)
 app.add_typer(models.app, name="models", rich_help_panel="Host")
 app.command("serve", rich_help_panel="Host")(models.serve)
@@ -73,6 +87,7 @@ def _extra_for(module: str) -> str | None:
     extras = {
         "tables": ("numpy", "pyarrow"),
         "serve": ("bentoml", "onnxruntime", "pydantic_settings", "serving", "registry"),
+        "evaluate": ("jinja2", "matplotlib", "optuna", "evaluation", "threadpoolctl"),
         "train": ("torch", "tensorflow", "keras", "onnx", "tf2onnx", "onnxscript", "sklearn"),
     }
     return next(

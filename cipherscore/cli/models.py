@@ -68,14 +68,18 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_(tag: TagArgument, as_json: JsonOption = False) -> None:
-    """Show a version's lineage and metrics."""
+    """Show a version's lineage, metrics and model card."""
     version = _registry().get(tag)
-    record = version.record
+    record, card = version.record, version.card()
     facts: dict[str, Any] = {"model": version.tag, "stage": version.stage, **record.__dict__}
 
     def human() -> None:
         for name, value in facts.items():
-            out.print(f"{name:<16} {value}")
+            if name != "metrics" or not card:
+                out.print(f"{name:<16} {value}")
+        out.print(f"\n{card}", markup=False)
+
+    show({**facts, "card": card}, as_json, human)
 
     show(facts, as_json, human)
 

@@ -22,7 +22,9 @@ app = typer.Typer(help="Train a model on encrypted rows.", no_args_is_help=True)
 TokensOption = Annotated[
     Path | None, typer.Option(help="Token table [default: host/tokens.parquet].")
 ]
-PresetOption = Annotated[str, typer.Option(help="default or capstone.")]
+PresetOption = Annotated[
+    str, typer.Option(help="default or capstone; a classifier also takes a TOML file of `sweep`.")
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over instead of resuming or keeping a finished run.")
 ]
@@ -84,6 +86,7 @@ def export(
     kind: Annotated[Kind, typer.Argument(help="Which model.")],
     folder: Annotated[Path | None, typer.Option("--run", help="Run folder [default: host/runs/KIND].")] = None,
     tokens: TokensOption = None,
+    evaluation: Annotated[Path | None, typer.Option(help="report.json of `cipherscore evaluate`, for the model card; it names groups.")] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Export a trained model to ONNX, check it against its source, and register it as a candidate.
@@ -98,7 +101,7 @@ def export(
     compared: list[tuple[ParityReport, Quantised | None]] = []
     version = package_run(
         folder or home.run(kind.value), read_tokens(tokens or home.tokens),
-        Registry(home.bentoml), report=lambda *both: compared.append(both),
+        Registry(home.bentoml), evaluation=evaluation, report=lambda *both: compared.append(both),
     )  # fmt: skip
     parity, small = compared[0]
     facts: dict[str, Any] = {
