@@ -97,7 +97,7 @@ class MainJob:
 
     def spawn(self, **more: str) -> subprocess.Popen[bytes]:
         """Start ``cipherscore run`` in a session of its own, as a terminal does."""
-        with self.log.open("wb") as output:
+        with self.log.open("wb") as output, _hangups_heeded():
             self.process = subprocess.Popen(
                 [CIPHERSCORE, *self.run_arguments],
                 cwd=self.scratch,
@@ -106,8 +106,6 @@ class MainJob:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Under nohup the tests ignore SIGHUP, and what they start would, too.
-                preexec_fn=_heed_hangup,
             )
         return self.process
 
@@ -255,5 +253,11 @@ def kill_if_there(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _heed_hangup() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+@contextmanager
+def _hangups_heeded() -> Iterator[None]:
+    """Under nohup the tests ignore SIGHUP, and what they start would, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
