@@ -67,7 +67,7 @@ def rare_coverage(synthetic: Rows, learned: Rows, sizes: Sequence[int]) -> float
     rare = (shares > 0) & (shares < RARE_SHARE)
     if not rare.any():
         return 1.0
-    made: np.ndarray = multi_hot(synthetic.indices, sizes).any(axis=0)
+    made = multi_hot(synthetic.indices, sizes).max(axis=0)
     return float(made[rare].mean())
 
 
