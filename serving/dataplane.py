@@ -12,7 +12,6 @@ import numpy as np
 
 from cipherscore.errors import CipherScoreError, DeadlinePassed
 from serving.call import Call
-from serving.futures import settle
 from serving.generation import Chunk, GenerateOrder, Generator
 from serving.reasons import Reasons
 from serving.scorer import Scorer, Scores
@@ -115,16 +114,6 @@ class Dataplane:
             self._workshop.submit(found.largest, count).add_done_callback(ranked)
 
         return rank
-
-    async def score_async(self, call: Call, table: Table, key_id: str | None, model: str) -> Scores:
-        """Return the answer that `score` gives.
-
-        Raises:
-            RequestError: The request is refused.
-        """
-        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
-        self.score(call, table, key_id, model, settle(future))
-        return await future
 
     def _beside(
         self,

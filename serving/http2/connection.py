@@ -36,7 +36,6 @@ from serving.rpc import log_failure, trailers
 
 _LONGEST_WORD = FRAME_LIMIT << 8 | 0xFF
 _MESSAGE_AT = HEAD_BYTES + PREFIX_BYTES
-_FIRST_SETTINGS = HEAD_BYTES
 _SHED_BLOCK = trailers_only_block(*trailers(Overloaded(BEHIND, retry_after=RETRY_SECONDS)))
 _SHED_WORD = len(_SHED_BLOCK) << 8 | HEADERS
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from google.protobuf.message import Message
-
 from cipherscore.errors import InvalidRequest
 from cipherscore.proto.inference import grpc_service_pb2 as pb
 from serving.oip.protocol import Answer, Output, Request, Tensor, wanted
@@ -159,8 +157,3 @@ def varint(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
-
-
-def message_of(kind: type[Message], **fields: Any) -> bytes:
-    """Return a serialized message."""
-    return kind(**fields).SerializeToString()
