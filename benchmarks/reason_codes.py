@@ -67,7 +67,7 @@ class OneModel:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
 
-    def classifier(self, _: str) -> Scorer:
+    def classifier(self, _: str, *, explained: bool) -> Scorer:  # noqa: ARG002
         """Return it, whatever was asked for."""
         return self._scorer
 

@@ -67,7 +67,7 @@ class Dataplane:
         Raises:
             RequestError: The request is refused at once; ``done`` is then not called.
         """
-        scorer = self._lineup.classifier(model)
+        scorer = self._lineup.classifier(model, explained=reasons > 0)
         call.rows = table.rows
         call.model = scorer.model.tag
         shadows = self._lineup.shadows()

@@ -97,13 +97,17 @@ class Lineup:
 
     # ---- for requests
 
-    def classifier(self, wanted: str = "") -> Scorer:
+    def classifier(self, wanted: str = "", *, explained: bool = False) -> Scorer:
         """Return the classifier that answers a request; see `Crew.pick`.
+
+        One that asks for reasons is never left to a canary that has none.
 
         Raises:
             UnknownModel, ModelUnavailable: There is none.
         """
-        return self._roster.classifiers.pick(wanted)
+        crew = self._roster.classifiers
+        found = crew.pick(wanted)
+        return crew.steady(wanted) if explained and found.model.explainer is None else found
 
     def generator(self, wanted: str = "") -> Generator:
         """Return the generator that answers a request; see `Crew.pick`.

@@ -40,7 +40,7 @@ class FixedLineup:
             raise UnknownModel("this server has no such model", field="model")
         return found
 
-    def classifier(self, wanted: str = "") -> Any:
+    def classifier(self, wanted: str = "", *, explained: bool = False) -> Any:
         return self._pick("classifier", wanted)
 
     def generator(self, wanted: str = "") -> Any:

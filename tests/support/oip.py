@@ -55,7 +55,7 @@ class Lineup:
         self.ready = True
         self.changes: list[tuple[str, str]] = []
 
-    def classifier(self, wanted: str = "") -> Scorer:
+    def classifier(self, wanted: str = "", *, explained: bool = False) -> Scorer:
         return self._crews["classifier"].pick(wanted)
 
     def generator(self, wanted: str = "") -> Generator:

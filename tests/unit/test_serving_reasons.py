@@ -25,6 +25,7 @@ from cipherscore.errors import (
 from cipherscore.proto.inference import grpc_service_pb2 as oip
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
 from cipherscore.tokens import to_text
+from registry.stages import Stage
 from serving import models as model_files
 from serving.batcher import Batcher
 from serving.call import Call
@@ -175,6 +176,45 @@ def test_hot_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
             registry.rollback(plain.name)
             await lineup.look()
+            lineup.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_canary_without_reasons_leaves_these_requests_to_production(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    found = explained_models(tmp_path)
+    plain = explained.register(found.registry, without=True)
+    second = explained.register(found.registry, 1)
+    chosen = Settings()
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            observer = Observer(chosen)
+            lineup = Lineup(
+                chosen,
+                PROVIDER,
+                lambda model: Scorer(model, chosen, executor, observer),
+                lambda model: Generator(model, 10),
+                Seen(),
+                requested=Requested(None),
+                chance=lambda: 0.0,
+            )
+
+            def answers(wanted: str = "", *, explained: bool) -> str:
+                return lineup.classifier(wanted, explained=explained).model.tag
+
+            found.registry.promote(plain.tag, stage=Stage.CANARY, percent=50)
+            await lineup.start([found.classifier.tag, found.generator.tag])
+            assert answers(explained=False) == plain.tag
+            assert answers(explained=True) == found.classifier.tag
+            with pytest.raises(Unsupported, match="without reason codes"):
+                lineup.classifier(plain.tag, explained=True).check(a_call(), 1, 1)
+            found.registry.promote(second.tag, stage=Stage.CANARY, percent=50)
+            await lineup.look()
+            assert answers(explained=True) == second.tag
             lineup.close()
 
     asyncio.run(scenario())
