@@ -14,7 +14,7 @@ import onnx
 from cipherscore.errors import ExportError, ParityError
 from export import parity
 from export.onnx_file import MODEL_FILE, OPSET, finish
-from training.generator import Sampler, load_sampler
+from training.generator_weights import Sampler, load_sampler
 from training.runs import Run
 from training.tensorflow_setup import configure, tf
 

@@ -5,34 +5,40 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from cipherscore.dataset import TEST, TRAIN, VALIDATION, TokenDataset
-from cipherscore.errors import TrainingError
-from training import disclosure, fidelity
-from training.arrays import ArrayCheckpoint, Arrays, read_arrays, write_arrays
-from training.capstone_gan import CapstoneSampler, CapstoneTrainer, build_dense
+from cipherscore.errors import ConfigurationError, TrainingError
+from training import fidelity
+from training.arrays import ArrayCheckpoint
+from training.capstone_gan import CapstoneTrainer
 from training.fidelity import Rows
-from training.gan import ConditionalSampler, ConditionalTrainer, build_generator
+from training.gan import ConditionalTrainer
+from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import GeneratorPreset, generator_preset
+from training.generator_weights import (
+    FittedGenerator,
+    Sampler,
+    save_sampler,
+    set_weights,
+    weights_of,
+)
+from training.privacy import PrivacyBudget
+from training.private_generator import fit_private_generator
 from training.progress import Progress, silent
 from training.runs import Run, finished_run, start_run
-from training.tensorflow_setup import configure, tf
+from training.tensorflow_setup import configure
 
-WEIGHTS_FORMAT = 1
 CHECKPOINT_FILE = "checkpoint.npz"
 MIN_CLASS_ROWS = 5
 FIGURE_ROWS = 2_000
 """Rows drawn for the figures while training."""
 TEST_ROWS = 5_000
 """Rows drawn for the figures of the finished generator."""
-DRAW_CHUNK = 4_096
-
-Sampler = ConditionalSampler | CapstoneSampler
 
 
 class Trainer(Protocol):
@@ -51,27 +57,14 @@ class Trainer(Protocol):
         """Take up what `state` returned."""
 
 
-@dataclass(frozen=True)
-class FittedGenerator:
-    """A trained generator.
-
-    Args:
-        sampler: With the kept weights.
-        chosen_step: Step they are from: the one with the best pair fidelity to the learned rows.
-        figures: Figures of that step.
-    """
-
-    sampler: Sampler
-    chosen_step: int
-    figures: Mapping[str, float]
-
-
 def train_generator(
     dataset: TokenDataset,
     out: Path,
     *,
     preset: str = "default",
     seed: int = 0,
+    epsilon: float | None = None,
+    delta: float | None = None,
     progress: Progress = silent,
     resume: bool = True,
     threads: int = 1,
@@ -81,19 +74,28 @@ def train_generator(
     A finished run of the same inputs in ``out`` is returned as it is; an unfinished one goes on
     from its checkpoint.  With ``resume=False`` both are ignored.
 
+    With ``epsilon`` the model is (epsilon, delta)-differentially private in those rows; see
+    `training.privacy` and `PrivacyBudget.for_rows`.  ``metrics["privacy"]`` then says so, and no
+    figure is stored that looks at a learned row.  The vocabulary, the number of rows and the
+    digest of the table are taken as public.
+
     Raises:
-        ConfigurationError: There is no such preset.
+        ConfigurationError: There is no such preset, or it cannot keep that privacy.
         TrainingError: The table cannot be learned from, or training diverged.
     """
     recipe = generator_preset(preset)
-    if resume and (done := finished_run(out, "generator", preset, seed, dataset.digest)):
+    chosen = np.isin(dataset.split, (TRAIN, VALIDATION))
+    budget = _budget(recipe, epsilon, delta, max(1, int(chosen.sum())))
+    privacy = budget and budget.facts()
+    done = finished_run(out, "generator", preset, seed, dataset.digest) if resume else None
+    if done and done.metrics.get("privacy") == privacy:
         return done
     configure(threads)
     vocabulary = dataset.build_vocabulary()
     rows = _dataset_rows(dataset, dataset.indices(vocabulary))
-    learned = learnable(rows.take(np.isin(dataset.split, (TRAIN, VALIDATION))))
+    learned, tests = learnable(rows.take(chosen)), rows.take(dataset.split == TEST)
     identity = {
-        "preset": asdict(recipe), "seed": seed,
+        "preset": asdict(recipe), "seed": seed, "privacy": privacy,
         "dataset": dataset.digest, "vocabulary": vocabulary.digest,
     }  # fmt: skip
     checkpoint = ArrayCheckpoint(out / CHECKPOINT_FILE, identity)
@@ -101,26 +103,50 @@ def train_generator(
         checkpoint.remove()
     run = start_run(dataset, vocabulary, out, "generator", preset, seed)
     begun = time.perf_counter()
-    fitted = fit_generator(
-        learned, vocabulary.sizes, recipe, seed, progress=progress, checkpoint=checkpoint
-    )
-    metrics: dict[str, Any] = {
-        "training": {
-            "seconds": round(time.perf_counter() - begun, 3),
-            "steps": recipe.steps,
-            "chosen_step": fitted.chosen_step,
-            **fitted.figures,
-        }
-    }
-    tests = rows.take(dataset.split == TEST)
-    if len(tests.label):
-        drawn = draw(fitted.sampler, TEST_ROWS, run.class_prior, seed)
-        metrics["test"] = judge(drawn, learned, tests, vocabulary.sizes)
+    inputs = (learned, vocabulary.sizes, recipe, seed)
+    if budget:
+        fitted = fit_private_generator(*inputs, budget, progress=progress, checkpoint=checkpoint)
+        run = replace(run, class_prior=fitted.class_prior)
+    else:
+        fitted = fit_generator(*inputs, progress=progress, checkpoint=checkpoint)
+    seconds = time.perf_counter() - begun
+    metrics = _metrics(fitted, run, recipe.steps, seconds, None if budget else learned, tests)
+    if privacy:
+        metrics["privacy"] = privacy
     run = replace(run, noise_width=fitted.sampler.noise_width, metrics=metrics)
-    write_arrays(run.weights_path, _weights(fitted.sampler), _facts(recipe, vocabulary.sizes))
+    save_sampler(run.weights_path, fitted.sampler, recipe, vocabulary.sizes)
     run = run.save(vocabulary)
     checkpoint.remove()
     return run
+
+
+def _budget(
+    preset: GeneratorPreset, epsilon: float | None, delta: float | None, rows: int
+) -> PrivacyBudget | None:
+    if epsilon is None:
+        if delta is not None:
+            raise ConfigurationError("delta needs an epsilon; give both, or none for no guarantee")
+        return None
+    if preset.network != "conditional":
+        raise ConfigurationError(
+            f"the preset {preset.name!r} cannot keep an epsilon: its discriminator learns from "
+            "the rows themselves; leave --epsilon out, or take --preset default"
+        )
+    return PrivacyBudget.for_rows(epsilon, delta, rows)
+
+
+def _metrics(
+    fitted: FittedGenerator, run: Run, steps: int, seconds: float, learned: Rows | None, tests: Rows
+) -> dict[str, Any]:
+    """Return the run's figures; without ``learned`` none that looks at learned rows."""
+    training = {"seconds": round(seconds, 3), "steps": steps, "chosen_step": fitted.chosen_step}
+    metrics: dict[str, Any] = {"training": {**training, **fitted.figures}}
+    if len(tests.label):
+        drawn = draw(fitted.sampler, TEST_ROWS, run.class_prior, run.seed)
+        metrics["test"] = judge(drawn, tests, fitted.sampler.heads.sizes)
+        if learned is not None:
+            metrics["test"] |= judge_learning(drawn, learned, tests, fitted.sampler.heads.sizes)
+    return metrics
 
 
 def fit_generator(
@@ -163,71 +189,14 @@ def fit_generator(
             checkpoint.save(state, facts)
         progress(step + count, preset.steps, figures)
     sampler = trainer.sampler()
-    _set_weights(sampler, best.weights)
-    return FittedGenerator(sampler, best.step, best.figures)
-
-
-def draw(sampler: Sampler, count: int, class_prior: float, seed: int) -> Rows:
-    """Make ``count`` rows, the class of each drawn with ``class_prior`` as the share of bad."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    label = (random.random(count) < class_prior).astype(np.int8)
-    parts = [np.empty((0, len(sampler.heads.sizes)), np.int32)]
-    for start in range(0, count, DRAW_CHUNK):
-        classes = label[start : start + DRAW_CHUNK].astype(np.int32)
-        shape = (len(classes), sampler.noise_width)
-        noise = random.standard_normal(shape, dtype=np.float32)
-        parts.append(sampler(tf.constant(noise), tf.constant(classes))[0].numpy())
-    return Rows(np.concatenate(parts), label)
-
-
-def judge(drawn: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) -> dict[str, float]:
-    """Return the figures of drawn rows against rows the generator never saw."""
-    columns, pairs = fidelity.fidelity(tests, drawn, sizes)
-    return {
-        "column_fidelity": columns,
-        "pair_fidelity": pairs,
-        "tstr_auc": fidelity.tstr_auc(drawn, tests, sizes),
-        "real_auc": fidelity.tstr_auc(learned, tests, sizes, rows=None),
-        "closeness_share": fidelity.closeness_share(drawn, learned, tests, sizes),
-        "copy_rate": fidelity.copy_rate(drawn, learned),
-        "validity": disclosure.validity(drawn, sizes),
-        "rare_coverage": disclosure.rare_coverage(drawn, learned, sizes),
-        "detection_auc": disclosure.detection_auc(drawn, tests, sizes),
-        "membership_auc": disclosure.membership_auc(drawn, learned, tests, sizes),
-    }
+    set_weights(sampler, best.weights)
+    prior = float(learned.label.mean())
+    return FittedGenerator(sampler, best.step, best.figures, prior)
 
 
 def learnable(rows: Rows) -> Rows:
     """Return the rows whose tokens are all in the vocabulary."""
     return rows.take(np.flatnonzero((rows.indices >= 0).all(axis=1)))
-
-
-def load_sampler(run: Run) -> Sampler:
-    """Read the trained generator of a run.
-
-    Raises:
-        TrainingError: The weights are missing, damaged, or do not fit the run's vocabulary.
-    """
-    arrays, facts = read_arrays(run.weights_path)
-    sizes = run.vocabulary().sizes
-    try:
-        fits = facts["format"] == WEIGHTS_FORMAT and tuple(facts["sizes"]) == sizes
-        hidden = {k: tuple(facts["preset"][k]) for k in ("generator_hidden", "critic_hidden")}
-        sampler = build_sampler(GeneratorPreset(**{**facts["preset"], **hidden}), sizes)
-        _set_weights(sampler, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{run.weights_path}: damaged ({type(error).__name__})") from error
-    if not fits:
-        raise TrainingError(f"{run.weights_path}: does not fit the run's vocabulary")
-    return sampler
-
-
-def build_sampler(preset: GeneratorPreset, sizes: Sequence[int]) -> Sampler:
-    """Return the untrained generator of ``preset``."""
-    if preset.network == "capstone":
-        dense = build_dense(sum(sizes) + 1, preset.generator_hidden, 0, "generator")
-        return CapstoneSampler(dense, sizes)
-    return ConditionalSampler(build_generator(preset, sum(sizes)), sizes, preset.latent)
 
 
 class _Best:
@@ -240,7 +209,7 @@ class _Best:
 
     def offer(self, step: int, figures: Mapping[str, float], sampler: Sampler) -> None:
         if not self.weights or figures["pair_fidelity"] >= self.figures["pair_fidelity"]:
-            self.step, self.figures, self.weights = step, dict(figures), _weights(sampler)
+            self.step, self.figures, self.weights = step, dict(figures), weights_of(sampler)
 
 
 def _resume(trainer: Trainer, best: _Best, checkpoint: ArrayCheckpoint | None) -> int:
@@ -259,18 +228,6 @@ def _progress_figures(sampler: Sampler, learned: Rows, sizes: Sequence[int]) -> 
     drawn = draw(sampler, FIGURE_ROWS, float(learned.label.mean()), seed=0)
     columns, pairs = fidelity.fidelity(learned, drawn, sizes)
     return {"column_fidelity": columns, "pair_fidelity": pairs}
-
-
-def _weights(sampler: Sampler) -> dict[str, np.ndarray]:
-    return {f"w{i:03}": value.copy() for i, value in enumerate(sampler.network.get_weights())}
-
-
-def _set_weights(sampler: Sampler, weights: Arrays) -> None:
-    sampler.network.set_weights([weights[name] for name in sorted(weights)])
-
-
-def _facts(preset: GeneratorPreset, sizes: Sequence[int]) -> dict[str, Any]:
-    return {"format": WEIGHTS_FORMAT, "preset": asdict(preset), "sizes": list(sizes)}
 
 
 def _dataset_rows(dataset: TokenDataset, indices: np.ndarray) -> Rows:

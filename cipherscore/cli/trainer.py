@@ -66,18 +66,25 @@ def generator(
     folder: Annotated[Path | None, typer.Option("--out", help="Run folder [default: host/runs/generator].")] = None,
     preset: PresetOption = "default",
     seed: SeedOption = 0,
+    epsilon: Annotated[float | None, typer.Option(help="Train with differential privacy of one row; smaller is stricter, 1 to 3 is usual [default: no guarantee].")] = None,
+    delta: Annotated[float | None, typer.Option(help="Chance with which the guarantee may fail [default: 1 / (10 x training rows)].")] = None,
     fresh: FreshOption = False,
     threads: ThreadsOption = 1,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Train the Keras GAN that makes synthetic encrypted rows.  Interrupted, it resumes."""
+    """Train the Keras GAN that makes synthetic encrypted rows.  Interrupted, it resumes.
+
+    With --epsilon it learns from noisy tables alone; no seed repeats the noise.
+    Every further training on the same rows, also with --fresh, gives away more.
+    """
     from cipherscore.dataset import read_tokens
     from training.generator import train_generator
 
     with progress_bar("train generator") as update:
         run = train_generator(
             read_tokens(tokens or Home().tokens), folder or Home().run("generator"),
-            preset=preset, seed=seed, progress=update, resume=not fresh, threads=threads,
+            preset=preset, seed=seed, epsilon=epsilon, delta=delta, progress=update,
+            resume=not fresh, threads=threads,
         )  # fmt: skip
     _show_run(run, as_json)
 
@@ -125,11 +132,11 @@ def _show_run(run: Run, as_json: bool) -> None:
 
     def human() -> None:
         out.print(f"{run.model_name} trained in {run.folder}")
-        for part in ("training", "test"):
-            figures = run.metrics.get(part, {})
-            out.print(f"  {part}")
-            for name, text in _lines(figures):
-                out.print(f"    {name:<34} {text}")
+        for part in ("training", "privacy", "test"):
+            if part in run.metrics:
+                out.print(f"  {part}")
+                for name, text in _lines(run.metrics[part]):
+                    out.print(f"    {name:<34} {text}")
 
     show(facts, as_json, human)
 

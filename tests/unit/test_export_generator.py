@@ -11,6 +11,7 @@ from cipherscore.errors import ExportError, ParityError
 from export import generator as exporting
 from tests.support.generator_tables import SIZES, SMALL_PRESETS, token_dataset
 from training import generator
+from training.generator_weights import load_sampler
 
 
 @pytest.fixture(scope="module", params=SMALL_PRESETS)
@@ -70,7 +71,7 @@ def test_every_index_is_valid_whatever_the_noise(exported, scale):
 
 def test_another_models_file_is_refused(exported):
     run, path, _ = exported
-    sampler = generator.load_sampler(run)
+    sampler = load_sampler(run)
     sampler.network.set_weights([w * 1.5 for w in sampler.network.get_weights()])
     with pytest.raises(ParityError, match="differs"):
         exporting.compare(sampler, path, seed=0)
@@ -86,7 +87,7 @@ def test_differing_indices_are_refused(exported, monkeypatch):
 
     monkeypatch.setattr(exporting.parity, "run_onnx", tampered)
     with pytest.raises(ParityError, match="indices differ"):
-        exporting.compare(generator.load_sampler(run), path, seed=0)
+        exporting.compare(load_sampler(run), path, seed=0)
 
 
 def test_a_failed_comparison_leaves_no_file(exported, tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from training import generator
 from training.arrays import ArrayCheckpoint, read_arrays, write_arrays
 from training.capstone_gan import build_dense
 from training.fidelity import Rows
+from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import CAPSTONE, DEFAULT, GENERATOR_PRESETS, generator_preset
+from training.generator_weights import load_sampler, weights_of
 from training.runs import RUN_FILE, Run
 
 COLUMNS = tuple(SIZES.values())
@@ -80,16 +82,16 @@ def test_presets_batches_can_be_packed_and_halved():
 @pytest.mark.parametrize("preset", SMALL_PRESETS.values(), ids=SMALL_PRESETS)
 def test_rows_are_valid_and_the_same_for_a_seed(preset):
     fitted = generator.fit_generator(learned(), COLUMNS, preset, 3)
-    first = generator._weights(fitted.sampler)
+    first = weights_of(fitted.sampler)
     again = generator.fit_generator(learned(), COLUMNS, preset, 3)
-    assert same(first, generator._weights(again.sampler))
+    assert same(first, weights_of(again.sampler))
     other = generator.fit_generator(learned(), COLUMNS, preset, 4)
-    assert not same(first, generator._weights(other.sampler))
-    drawn = generator.draw(fitted.sampler, 100, 0.3, seed=1)
+    assert not same(first, weights_of(other.sampler))
+    drawn = draw(fitted.sampler, 100, 0.3, seed=1)
     assert drawn.indices.shape == (100, 3)
     assert drawn.indices.dtype == np.int32
     assert ((drawn.indices >= 0) & (drawn.indices < COLUMNS)).all()
-    assert (drawn.indices == generator.draw(fitted.sampler, 100, 0.3, seed=1).indices).all()
+    assert (drawn.indices == draw(fitted.sampler, 100, 0.3, seed=1).indices).all()
 
 
 @pytest.mark.parametrize("preset", SMALL_PRESETS.values(), ids=SMALL_PRESETS)
@@ -107,7 +109,7 @@ def test_a_resumed_training_equals_one_never_stopped(preset, tmp_path):
     )  # fmt: skip
     assert seen == [(12, 12)]
     assert resumed.chosen_step == whole.chosen_step
-    assert same(generator._weights(resumed.sampler), generator._weights(whole.sampler))
+    assert same(weights_of(resumed.sampler), weights_of(whole.sampler))
 
 
 @pytest.mark.usefixtures("eagerly", "small_presets")
@@ -119,7 +121,7 @@ def test_train_generator_saves_a_run_that_loads(preset, tmp_path):
     assert not (tmp_path / generator.CHECKPOINT_FILE).exists()
     assert run.noise_width == {"default": 4 + 3, "capstone": 10}[preset]
     assert set(run.metrics["test"]) >= {"tstr_auc", "real_auc", "pair_fidelity", "closeness_share"}
-    sampler = generator.load_sampler(run)
+    sampler = load_sampler(run)
     assert sampler.noise_width == run.noise_width
     stamp = (tmp_path / RUN_FILE).stat().st_mtime_ns
     again = generator.train_generator(dataset, tmp_path, preset=preset, seed=5)
@@ -163,13 +165,13 @@ def test_damaged_weights_are_refused(tmp_path):
     arrays, facts = read_arrays(run.weights_path)
     write_arrays(run.weights_path, dict(list(arrays.items())[1:]), facts)
     with pytest.raises(TrainingError, match="damaged"):
-        generator.load_sampler(run)
+        load_sampler(run)
     write_arrays(run.weights_path, arrays, {**facts, "sizes": [3, 2, 6]})
     with pytest.raises(TrainingError, match="fit"):
-        generator.load_sampler(run)
+        load_sampler(run)
     run.weights_path.write_bytes(b"")
     with pytest.raises(TrainingError, match="read"):
-        generator.load_sampler(run)
+        load_sampler(run)
 
 
 def test_one_class_is_refused(tmp_path):
@@ -203,6 +205,7 @@ def test_the_default_learns_what_a_column_by_column_sampler_cannot():
     rows = learned(1000)
     fitted = generator.fit_generator(rows, COLUMNS, preset, 0)
     tests = Rows(*structured_rows(1000, seed=9))
-    figures = generator.judge(generator.draw(fitted.sampler, 3000, 0.3, 1), rows, tests, COLUMNS)
+    drawn = draw(fitted.sampler, 3000, 0.3, 1)
+    figures = judge(drawn, tests, COLUMNS) | judge_learning(drawn, rows, tests, COLUMNS)
     assert figures["tstr_auc"] > figures["real_auc"] - 0.03
     assert figures["pair_fidelity"] > 0.93
