@@ -81,8 +81,6 @@ def show_(tag: TagArgument, as_json: JsonOption = False) -> None:
 
     show({**facts, "card": card}, as_json, human)
 
-    show(facts, as_json, human)
-
 
 @app.command()
 def promote(
