@@ -49,6 +49,7 @@ def model_card(run: Run, export: Mapping[str, Any], evaluation: Mapping[str, Any
         run=run,
         schema=run.schema,
         export={"int8": None, **export},
+        privacy=run.metrics.get("privacy"),
         figures=figures,
         intervals=any(one["interval"] for one in figures),
         evaluation=evaluation,

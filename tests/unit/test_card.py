@@ -114,9 +114,38 @@ def test_a_generator_shows_all_its_figures_and_no_groups():
     assert "called bad" not in card
 
 
-@pytest.mark.parametrize("kind", ["classifier", "generator"])
-def test_it_is_tidy(kind: ModelKind):
-    card = model_card(run(kind), EXPORT, EVALUATION if kind == "classifier" else None)
+PRIVACY = {"epsilon": 1.0, "delta": 0.000125, "rho": 0.041946}
+
+
+def test_a_private_generator_says_what_its_guarantee_is():
+    metrics = {"privacy": PRIVACY, "test": {"tstr_auc": 0.74}}
+    card = model_card(run("generator", threshold=None, metrics=metrics), EXPORT, None)
+    privacy = " ".join(section(card, "Privacy").split())
+    assert "epsilon 1 and delta 0.000125, for one training row added or removed" in privacy
+    assert "rho 0.0419 of" in privacy
+    assert "among the training rows, with noise." in " ".join(section(card, "Data").split())
+    assert "no anonymised rows" not in card
+    assert "those of any model" not in card
+
+
+def test_a_generator_without_a_guarantee_claims_none():
+    card = model_card(run("generator", threshold=None), EXPORT, None)
+    assert "## Privacy" not in card
+    assert "no anonymised rows" in card
+    assert "with noise" not in card
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics"),
+    [
+        ("classifier", {"test": {"auc": 0.7}}),
+        ("generator", {"test": {"tstr_auc": 0.7}}),
+        ("generator", {"test": {"tstr_auc": 0.7}, "privacy": PRIVACY}),
+    ],
+)
+def test_it_is_tidy(kind: ModelKind, metrics: dict[str, Any]):
+    evaluation = EVALUATION if kind == "classifier" else None
+    card = model_card(run(kind, metrics=metrics), EXPORT, evaluation)
     assert "\n\n\n" not in card
     assert card.endswith(".\n")
     assert not [line for line in card.splitlines() if line != line.rstrip()]
