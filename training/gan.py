@@ -2,8 +2,8 @@
 
 The generator (`training.conditional`) is trained by two teachers:
 
-* a Wasserstein critic with gradient penalty (Gulrajani et al. 2017) on packed one-hot rows (Lin et
-  al. 2018), reached through straight-through Gumbel-softmax samples (Jang et al. 2017);
+* a Wasserstein critic with gradient penalty (Gulrajani et al. 2017) on one-hot rows, reached
+  through straight-through Gumbel-softmax samples (Jang et al. 2017);
 * the two-way tables of the training rows, per class.  Tables of a thousand rows are facts about the
   population more than about any one person, so this teacher gives fidelity without copying rows.
 """
@@ -24,8 +24,8 @@ from training.tensorflow_setup import keras, tf
 
 
 def build_critic(preset: GeneratorPreset, width: int, seed: int = 0) -> keras.Model:
-    """Return ``pack`` rows with their classes, [batch, pack * (width + 1)] -> score [batch, 1]."""
-    inputs = keras.Input((preset.pack * (width + 1),))
+    """Return one-hot rows with their class as -1 or 1, [batch, width + 1] -> score [batch, 1]."""
+    inputs = keras.Input((width + 1,))
     hidden = inputs
     for position, units in enumerate(preset.critic_hidden):
         hidden = keras.layers.LeakyReLU(0.2)(dense(units, seed + position)(hidden))
@@ -78,11 +78,10 @@ class ConditionalTrainer(TableTrainer):
         return gap, distance
 
     def _update_critic(self, seed: Tensor) -> Tensor:
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
-        real = self._pack(self._real_rows(seeds[0]), seeds[3])
-        logits = self._logits(seeds[1])
-        fake = self._pack(self._one_hot(logits, seeds[2]), seeds[3])
-        blend = tf.random.stateless_uniform((real.shape[0], 1), seeds[4])
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+        real = self._labelled(self._real_rows(seeds[0]))
+        fake = self._labelled(self._one_hot(self._logits(seeds[1]), seeds[2]))
+        blend = tf.random.stateless_uniform((2 * self.half, 1), seeds[3])
         mixed = blend * real + (1 - blend) * fake
         with tf.GradientTape() as tape:
             with tf.GradientTape() as inner:
@@ -97,10 +96,10 @@ class ConditionalTrainer(TableTrainer):
         return gap
 
     def _update_generator(self, seed: Tensor, step: Tensor) -> Tensor:
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         with tf.GradientTape() as tape:
             logits = self._logits(seeds[0])
-            fake = self._pack(self._one_hot(logits, seeds[1]), seeds[2])
+            fake = self._labelled(self._one_hot(logits, seeds[1]))
             distance = self._table_distance(self.heads.probabilities(logits))
             loss = self.preset.pair_weight * distance
             loss -= self.preset.adversarial_weight * tf.reduce_mean(
@@ -121,8 +120,5 @@ class ConditionalTrainer(TableTrainer):
         chosen = tf.cast(low + tf.floor(share * count), tf.int32)
         return tf.cast(tf.gather(self.rows, tf.reshape(chosen, (-1,))), tf.float32)
 
-    def _pack(self, rows: Tensor, seed: Tensor) -> Tensor:
-        """Shuffle rows with their classes and join ``pack`` of them to one critic input."""
-        order = tf.argsort(tf.random.stateless_uniform((2 * self.half,), seed), stable=True)
-        labelled = tf.gather(tf.concat([rows, self.classes], 1), order)
-        return tf.reshape(labelled, (-1, self.preset.pack * (self.heads.width + 1)))
+    def _labelled(self, rows: Tensor) -> Tensor:
+        return tf.concat([rows, self.classes], 1)

@@ -23,7 +23,7 @@ from training.generator_presets import GeneratorPreset, generator_preset
 from training.generator_weights import (
     FittedGenerator,
     Sampler,
-    save_sampler,
+    save_generator,
     set_weights,
     weights_of,
 )
@@ -35,7 +35,7 @@ from training.tensorflow_setup import configure
 
 CHECKPOINT_FILE = "checkpoint.npz"
 MIN_CLASS_ROWS = 5
-FIGURE_ROWS = 2_000
+FIGURE_ROWS = 5_000
 """Rows drawn for the figures while training."""
 TEST_ROWS = 5_000
 """Rows drawn for the figures of the finished generator."""
@@ -110,11 +110,11 @@ def train_generator(
     else:
         fitted = fit_generator(*inputs, progress=progress, checkpoint=checkpoint)
     seconds = time.perf_counter() - begun
-    metrics = _metrics(fitted, run, recipe.steps, seconds, None if budget else learned, tests)
+    metrics = _metrics(fitted, run, seconds, None if budget else learned, tests)
     if privacy:
         metrics["privacy"] = privacy
     run = replace(run, noise_width=fitted.sampler.noise_width, metrics=metrics)
-    save_sampler(run.weights_path, fitted.sampler, recipe, vocabulary.sizes)
+    save_generator(run.weights_path, fitted)
     run = run.save(vocabulary)
     checkpoint.remove()
     return run
@@ -136,10 +136,11 @@ def _budget(
 
 
 def _metrics(
-    fitted: FittedGenerator, run: Run, steps: int, seconds: float, learned: Rows | None, tests: Rows
+    fitted: FittedGenerator, run: Run, seconds: float, learned: Rows | None, tests: Rows
 ) -> dict[str, Any]:
     """Return the run's figures; without ``learned`` none that looks at learned rows."""
-    training = {"seconds": round(seconds, 3), "steps": steps, "chosen_step": fitted.chosen_step}
+    steps = {"steps": fitted.preset.steps, "chosen_step": fitted.chosen_step}
+    training = {"seconds": round(seconds, 3), **steps}
     metrics: dict[str, Any] = {"training": {**training, **fitted.figures}}
     if len(tests.label):
         drawn = draw(fitted.sampler, TEST_ROWS, run.class_prior, run.seed)
@@ -163,7 +164,7 @@ def fit_generator(
     Args:
         learned: Rows without an unseen token, of both classes.
         sizes: Columns of each field.
-        preset: Networks and recipe.
+        preset: Networks and recipe; `GeneratorPreset.for_table` says what it means here.
         seed: Same rows, sizes, preset and seed: same weights, also after a resume.
         progress: Told after each ``preset.check_every`` steps.
         checkpoint: Where to keep the state of the unfinished training.
@@ -172,6 +173,7 @@ def fit_generator(
         TrainingError: A class has too few rows, or training diverged.
     """
     _check_classes(learned)
+    preset = preset.for_table(len(learned.label))
     network = ConditionalTrainer if preset.network == "conditional" else CapstoneTrainer
     trainer: Trainer = network(preset, sizes, learned.indices, learned.label, seed)
     best = _Best()
@@ -191,7 +193,7 @@ def fit_generator(
     sampler = trainer.sampler()
     set_weights(sampler, best.weights)
     prior = float(learned.label.mean())
-    return FittedGenerator(sampler, best.step, best.figures, prior)
+    return FittedGenerator(sampler, best.step, best.figures, prior, preset)
 
 
 def learnable(rows: Rows) -> Rows:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from cipherscore.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class LargerTable:
+    """The size of networks and training from a number of rows on; see `GeneratorPreset`."""
+
+    rows: int
+    generator_hidden: tuple[int, ...]
+    critic_hidden: tuple[int, ...]
+    batch: int
+    steps: int
+    check_every: int
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,6 @@ class GeneratorPreset:
         check_every: Updates between two looks at the figures, and between two checkpoints.
         batch: Rows of one update; half of each class.
         critic_updates: Critic updates per generator update.
-        pack: Rows the critic judges together, against mode collapse (PacGAN, Lin et al. 2018).
         penalty: Weight of the gradient penalty (WGAN-GP, Gulrajani et al. 2017).
         pair_weight: Weight of the squared distance between generated and real two-way tables.
         adversarial_weight: Weight of the critic in the generator's loss.
@@ -34,6 +45,7 @@ class GeneratorPreset:
         generator_rate: Adam's learning rate at the start; it falls to a twentieth (cosine).
         critic_rate: Adam's learning rate, constant.
         source: Where the numbers come from.
+        larger: What larger tables deserve instead, by rising number of rows; see `for_table`.
     """
 
     name: str
@@ -45,7 +57,6 @@ class GeneratorPreset:
     check_every: int
     batch: int
     critic_updates: int
-    pack: int
     penalty: float
     pair_weight: float
     adversarial_weight: float
@@ -54,6 +65,22 @@ class GeneratorPreset:
     generator_rate: float
     critic_rate: float
     source: str
+    larger: tuple[LargerTable, ...] = ()
+
+    def for_table(self, rows: int) -> GeneratorPreset:
+        """Return the numbers that hold for a table of ``rows`` rows to learn from."""
+        found = replace(self, larger=())
+        for size in self.larger:
+            if rows >= size.rows:
+                found = replace(
+                    found,
+                    generator_hidden=size.generator_hidden,
+                    critic_hidden=size.critic_hidden,
+                    batch=size.batch,
+                    steps=size.steps,
+                    check_every=size.check_every,
+                )
+        return found
 
 
 DEFAULT = GeneratorPreset(
@@ -66,7 +93,6 @@ DEFAULT = GeneratorPreset(
     check_every=100,
     batch=256,
     critic_updates=1,
-    pack=4,
     penalty=10.0,
     pair_weight=10.0,
     adversarial_weight=1.0,
@@ -76,6 +102,10 @@ DEFAULT = GeneratorPreset(
     critic_rate=1e-3,
     source="five splits of German Credit: TSTR 0.789, real rows 0.791, closeness share 0.52; see "
     "benchmarks/synthetic_quality.py",
+    larger=(
+        LargerTable(5_000, (256, 256), (256, 256), batch=512, steps=2_500, check_every=250),
+        LargerTable(20_000, (512, 512), (256, 256), batch=512, steps=6_000, check_every=500),
+    ),
 )
 
 CAPSTONE = GeneratorPreset(
@@ -88,7 +118,6 @@ CAPSTONE = GeneratorPreset(
     check_every=25,
     batch=64,
     critic_updates=1,
-    pack=1,
     penalty=0.0,
     pair_weight=0.0,
     adversarial_weight=1.0,

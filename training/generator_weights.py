@@ -30,12 +30,14 @@ class FittedGenerator:
             the last one, where choosing would give away something about them.
         figures: Figures of the training, by name.
         class_prior: Share of bad rows in what it was taught.
+        preset: Its networks and recipe, as they were for this table.
     """
 
     sampler: Sampler
     chosen_step: int
     figures: Mapping[str, float]
     class_prior: float
+    preset: GeneratorPreset
 
 
 def build_sampler(preset: GeneratorPreset, sizes: Sequence[int]) -> Sampler:
@@ -46,12 +48,11 @@ def build_sampler(preset: GeneratorPreset, sizes: Sequence[int]) -> Sampler:
     return ConditionalSampler(build_generator(preset, sum(sizes)), sizes, preset.latent)
 
 
-def save_sampler(
-    path: Path, sampler: Sampler, preset: GeneratorPreset, sizes: Sequence[int]
-) -> None:
+def save_generator(path: Path, fitted: FittedGenerator) -> None:
     """Write a generator's weights atomically."""
-    facts = {"format": WEIGHTS_FORMAT, "preset": asdict(preset), "sizes": list(sizes)}
-    write_arrays(path, weights_of(sampler), facts)
+    sizes = list(fitted.sampler.heads.sizes)
+    facts = {"format": WEIGHTS_FORMAT, "preset": asdict(fitted.preset), "sizes": sizes}
+    write_arrays(path, weights_of(fitted.sampler), facts)
 
 
 def load_sampler(run: Run) -> Sampler:

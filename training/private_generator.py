@@ -54,6 +54,7 @@ def fit_private_generator(
     Raises:
         TrainingError: The rows are too few for the budget, or training diverged.
     """
+    preset = preset.for_table(len(learned.label))
     if saved := checkpoint.load() if checkpoint else None:
         arrays, facts = saved
         tables = ClassTables(arrays[_MARGINALS], arrays[_PAIRS])
@@ -73,7 +74,7 @@ def fit_private_generator(
         _save(checkpoint, trainer, target, step + count)
         progress(step + count, preset.steps, figures)
     measured = {"measured_pairs": target.measured}
-    return FittedGenerator(trainer.sampler(), preset.steps, measured, target.class_prior)
+    return FittedGenerator(trainer.sampler(), preset.steps, measured, target.class_prior, preset)
 
 
 def _save(

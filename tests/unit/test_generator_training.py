@@ -20,7 +20,13 @@ from training.arrays import ArrayCheckpoint, read_arrays, write_arrays
 from training.capstone_gan import build_dense
 from training.fidelity import Rows
 from training.generator_figures import draw, judge, judge_learning
-from training.generator_presets import CAPSTONE, DEFAULT, GENERATOR_PRESETS, generator_preset
+from training.generator_presets import (
+    CAPSTONE,
+    DEFAULT,
+    GENERATOR_PRESETS,
+    LargerTable,
+    generator_preset,
+)
 from training.generator_weights import load_sampler, weights_of
 from training.runs import RUN_FILE, Run
 
@@ -74,9 +80,31 @@ def test_presets_are_found_by_name():
         generator_preset("nonesuch")
 
 
-def test_presets_batches_can_be_packed_and_halved():
+@pytest.mark.parametrize("rows", [10, 4_999, 5_000, 19_999, 20_000, 10**6])
+def test_presets_batches_can_be_quartered_for_tables_of_all_sizes(rows):
     for preset in GENERATOR_PRESETS.values():
-        assert preset.batch % (4 * preset.pack) == 0
+        found = preset.for_table(rows)
+        assert found.batch % 4 == 0
+        assert found.for_table(10) == found
+
+
+def test_larger_tables_get_wider_networks_and_longer_trainings():
+    sizes = [DEFAULT.for_table(rows) for rows in (1, 4_999, 5_000, 19_999, 20_000, 10**6)]
+    assert [found.steps for found in sizes] == [800, 800, 2_500, 2_500, 6_000, 6_000]
+    assert [found.generator_hidden[0] for found in sizes] == [128, 128, 256, 256, 512, 512]
+
+
+def test_the_networks_fit_the_number_of_rows_and_are_found_again(tmp_path, monkeypatch):
+    small = SMALL_PRESETS["default"]
+    wider = LargerTable(300, (24,), (16,), batch=16, steps=8, check_every=4)
+    monkeypatch.setattr(
+        generator, "generator_preset", lambda _: dataclasses.replace(small, larger=(wider,))
+    )
+    run = generator.train_generator(token_dataset(400), tmp_path)
+    assert run.metrics["training"]["steps"] == 8
+    assert load_sampler(run).network.layers[1].units == 24
+    run = generator.train_generator(token_dataset(200), tmp_path / "small")
+    assert load_sampler(run).network.layers[1].units == 16
 
 
 @pytest.mark.parametrize("preset", SMALL_PRESETS.values(), ids=SMALL_PRESETS)
