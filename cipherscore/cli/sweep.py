@@ -23,6 +23,7 @@ def sweep(
     """Search optimiser, learning rate, depth, width, decay and dropout of the classifier.
 
     Scored by cross-validation on training and validation rows; test rows are not looked at.
+    The best and the default preset are scored again on new folds; the winner there is the result.
     Interrupt it, start it again: it goes on.  Writes preset.toml for `train classifier --preset`.
     """
     import torch
@@ -44,7 +45,8 @@ def sweep(
     )
 
     def human() -> None:
-        out.print(f"best mean AUC over {folds} folds {found.auc:.4f}, {len(found.trials)} recipes")
+        best, tried = found.finalists[0], len(found.trials)
+        out.print(f"best of {tried} recipes: trial {best.number}, AUC {best.auc:.4f} on new folds")
         out.print(f"{target / PRESET}: cipherscore train classifier --preset {target / PRESET}")
 
     show(content, as_json, human)

@@ -27,7 +27,9 @@ TRIALS = 5
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Recipes of a few steps: what is tested is the search."""
+    """Recipes of a few steps, scored again once: what is tested is the search."""
+    monkeypatch.setattr(searching, "FINALISTS", 1)
+    monkeypatch.setattr(searching, "DIVISIONS", 1)
     proposed = searching.recipe
     monkeypatch.setattr(searching, "recipe", lambda trial: replace(proposed(trial), steps=10))
 
@@ -74,7 +76,39 @@ def test_an_interrupted_search_goes_on_to_the_same_end(dataset, tmp_path, monkey
     resumed = sweep_classifier(dataset, tmp_path / "cut", trials=TRIALS, folds=2)
     strip = [entry[1:] for entry in told(resumed)]  # the number of the lost trial is not used again
     assert strip == [entry[1:] for entry in told(whole)]
-    assert resumed.auc == whole.auc
+    assert [f.auc for f in resumed.finalists] == [f.auc for f in whole.finalists]
+    assert resumed.best.steps == whole.best.steps
+
+
+def test_a_search_ended_before_its_first_trial_still_tries_the_default_preset(
+    dataset, tmp_path, monkeypatch
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "fit_classifier", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep_classifier(dataset, tmp_path, trials=1, folds=2)
+    found = sweep_classifier(dataset, tmp_path, trials=1, folds=2)
+    assert found.best.learning_rate == DEFAULT.learning_rate
+    assert found.best.hidden == DEFAULT.hidden
+
+
+def test_the_best_are_scored_again_beside_the_default_preset(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "FINALISTS", 2)
+    found = sweep_classifier(dataset, tmp_path, trials=TRIALS, folds=2)
+    whole = sorted(found.trials[1:], key=lambda trial: -(trial.value or 0.0))
+    assert {one.number for one in found.finalists} == {0, *(t.number for t in whole[:2])}
+    assert [one.auc for one in found.finalists] == sorted(
+        (one.auc for one in found.finalists), reverse=True
+    )
+    winner = next(t for t in found.trials if t.number == found.finalists[0].number)
+    assert found.best == searching.recipe(winner)
+    # What ended is kept: nothing is trained again.
+    monkeypatch.delattr(searching, "fit_classifier")
+    again = sweep_classifier(dataset, tmp_path, trials=TRIALS, folds=2)
+    assert again.finalists == found.finalists
 
 
 def test_a_search_that_was_killed_leaves_no_trial_running(dataset, tmp_path):
@@ -151,11 +185,14 @@ def test_what_is_written(dataset, tmp_path):
     content = write_report(found, tmp_path, "A sweep")
     assert json.loads((tmp_path / FIGURES).read_text()) == json.loads(json.dumps(content))
     assert read_preset(tmp_path / PRESET) == found.best
-    assert content["best"]["auc"] == found.auc == max(one["auc"] for one in content["whole"])
+    assert content["auc"] == found.finalists[0].auc == max(f["auc"] for f in content["finalists"])
+    assert content["best"]["number"] == found.finalists[0].number
     assert set(content["by_optimizer"]) <= set(OPTIMIZERS)
     page = (tmp_path / PAGE).read_text()
     assert page.startswith("# A sweep\n")
-    assert re.search(rf"^\| {content['best']['number']} \| {found.auc:.4f} \|", page, re.MULTILINE)
+    assert re.search(
+        rf"^\| {content['best']['number']} \| {content['auc']:.4f} \|", page, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("preset", [DEFAULT, CAPSTONE], ids=lambda p: p.name)
