@@ -110,20 +110,35 @@ def fit_classifier(
     seed: int,
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
+    learn_only: TokenDataset | None = None,
 ) -> FittedClassifier:
     """Train a network in memory; torch's random state is left as it was.
 
+    Args:
+        dataset: An encrypted table with labels; its training and validation rows are used.
+        vocabulary: Its columns are the network's.
+        preset: Network and recipe.
+        seed: Same rows, preset and seed: same weights.
+        progress: Told of every look at the validation rows.
+        checkpoint: Where to keep the state of the unfinished training.
+        learn_only: Further labelled rows under the same key, such as made ones.  They are learned
+            from and nothing else: early stopping and the validation answers see the rows of
+            ``dataset`` alone.
+
     Raises:
         TrainingError: The table cannot be learned from, or training diverged.
+        DataError: ``learn_only`` is encrypted under another key, or lacks a field.
     """
-    table = build_table(dataset, vocabulary, preset, seed)
+    table = build_table(dataset, vocabulary, preset, seed, learn_only)
     taught = table.labels[table.teaching]
-    bad = int(taught.sum())
-    preset = preset.for_table(len(taught), min(bad, len(taught) - bad))
+    # Made rows bring no knowledge of their own: what can be learned depends on the others.
+    real = taught[: len(taught) - (0 if learn_only is None else learn_only.rows)]
+    bad = int(real.sum())
+    preset = preset.for_table(len(taught), min(bad, len(real) - bad))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(preset, vocabulary.sizes)
-        network.start_at(float(table.labels.mean()))
+        network.start_at(0.5 if preset.class_weighting else float(table.labels.mean()))
         fitter = Fitter(network, table, preset, progress, checkpoint)
         fitter.fit()
     labels, probabilities = fitter.validation()

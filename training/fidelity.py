@@ -47,17 +47,19 @@ class Rows:
 
 
 def fidelity(real: Rows, synthetic: Rows, sizes: Sequence[int]) -> tuple[float, float]:
-    """Return column and pair fidelity: 1 less the mean total variation distance, 1 is best.
+    """Return column and pair fidelity, the means of `fidelity_table`: 1 is best."""
+    distance = _table_distances(real, synthetic, sizes)
+    pairs = distance[np.triu_indices(len(distance), 1)]
+    return float(1 - distance.diagonal().mean()), float(1 - pairs.mean())
 
-    Columns are the fields and the label; pairs are all two-way tables among them.
+
+def fidelity_table(real: Rows, synthetic: Rows, sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Return 1 less the total variation distance of every two-way table.
+
+    float64 [fields + 1, fields + 1], symmetric; the last column is the label, and on the diagonal
+    stand the columns by themselves.
     """
-    bounds = np.cumsum((0, *sizes, 2))
-    tables = [_pair_tables(rows.at_most(MAX_TABLE_ROWS), sizes) for rows in (real, synthetic)]
-    distance = np.abs(tables[0] - tables[1])
-    diagonal = np.add.reduceat(np.diag(distance), bounds[:-1]) / 2
-    blocks = np.add.reduceat(np.add.reduceat(distance, bounds[:-1], 0), bounds[:-1], 1) / 2
-    pairs = blocks[np.triu_indices(len(bounds) - 1, 1)]
-    return float(1 - diagonal.mean()), float(1 - pairs.mean())
+    return 1 - _table_distances(real, synthetic, sizes)
 
 
 def closeness_share(
@@ -127,6 +129,15 @@ def multi_hot(indices: Indices, sizes: Sequence[int]) -> NDArray[np.float32]:
     row, field = np.nonzero(indices >= 0)
     result[row, indices[row, field] + starts[field]] = 1
     return result
+
+
+def _table_distances(real: Rows, synthetic: Rows, sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Return the total variation distance of every two-way table, as `fidelity_table`."""
+    bounds = np.cumsum((0, *sizes))
+    tables = [_pair_tables(rows.at_most(MAX_TABLE_ROWS), sizes) for rows in (real, synthetic)]
+    distance = np.abs(tables[0] - tables[1])
+    blocks = np.add.reduceat(np.add.reduceat(distance, bounds, 0), bounds, 1)
+    return np.asarray(blocks / 2, np.float64)
 
 
 def _pair_tables(rows: Rows, sizes: Sequence[int]) -> NDArray[np.float64]:

@@ -78,6 +78,7 @@ class Fitter:
         self.best = _Best()
         self._used = table.teaching
         self._shares = 1 / (~table.held_out).sum(dim=0)
+        self._weights = _class_weights(table) if preset.class_weighting else None
         self._passes = -(-len(self._used) // preset.batch_rows) if preset.batch_rows else 1
         self._whole = table.token_rows(self._used) if self._passes == 1 else None
         self._order = self._used
@@ -136,6 +137,8 @@ class Fitter:
         targets = self.table.labels[chosen, None].expand(-1, self.network.members)
         losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         weights = ~self.table.held_out[chosen] * self._shares
+        if self._weights is not None:
+            weights = weights * self._weights[chosen, None]
         # A batch stands for the whole table: its losses count for those of the other batches too.
         total = (losses * weights).sum() * (len(self._used) / len(chosen))
         self.optimizer.zero_grad()
@@ -217,6 +220,12 @@ class Fitter:
 
 def _copy(network: FieldNetwork) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _class_weights(table: TrainingTable) -> Tensor:
+    """Return float32 [rows]: both classes of the taught rows weigh the same, 1 on the average."""
+    share = table.labels[table.teaching].mean()
+    return 0.5 / torch.where(table.labels == 1, share, 1 - share)
 
 
 def _optimizer(network: FieldNetwork, preset: ClassifierPreset) -> torch.optim.Optimizer:

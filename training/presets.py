@@ -48,6 +48,8 @@ class ClassifierPreset:
             have the values above.
         strength_exponent: With ``n`` rows of the rarer class, more than that, they are multiplied
             by ``(full_strength_rows / n) ** strength_exponent``.
+        class_weighting: Whether both classes weigh as much in the training loss, however rare one
+            is.  Probabilities then no longer fit the table's share of bad.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ClassifierPreset:
     averaging: float = 0.0
     full_strength_rows: int = 0
     strength_exponent: float = 0.0
+    class_weighting: bool = False
 
     def for_table(self, rows: int, rare_rows: int) -> ClassifierPreset:
         """Return the numbers that hold for a table; of the result it returns the result itself.

@@ -54,12 +54,19 @@ class TrainingTable:
 
 
 def build_table(
-    dataset: TokenDataset, vocabulary: Vocabulary, preset: ClassifierPreset, seed: int
+    dataset: TokenDataset,
+    vocabulary: Vocabulary,
+    preset: ClassifierPreset,
+    seed: int,
+    learn_only: TokenDataset | None = None,
 ) -> TrainingTable:
     """Return the training and validation rows of ``dataset`` as ``preset`` uses them.
 
+    All rows of ``learn_only``, whatever their split, come after them and are held out by no member.
+
     Raises:
         TrainingError: There are no labels, or a class is missing in the training rows.
+        DataError: ``learn_only`` is encrypted under another key, or lacks a field.
     """
     check_labels(dataset)
     chosen = np.isin(dataset.split, (TRAIN, VALIDATION))
@@ -74,8 +81,13 @@ def build_table(
         if not part.any():
             part = stratified_parts(labels, HELD_OUT_PARTS, seed) == 0
         held_out = np.repeat(part[:, None], preset.members, axis=1)
+    indices = indices[chosen]
+    if learn_only is not None:
+        indices = np.concatenate([indices, learn_only.indices(vocabulary)])
+        labels = np.concatenate([labels, learn_only.label])
+        held_out = np.pad(held_out, ((0, learn_only.rows), (0, 0)))
     return TrainingTable(
-        columns=torch.from_numpy(table_columns(indices[chosen], vocabulary.sizes, order)),
+        columns=torch.from_numpy(table_columns(indices, vocabulary.sizes, order)),
         labels=torch.from_numpy(labels.astype(np.float32)),
         held_out=torch.from_numpy(held_out),
         order=tuple(int(column) for column in order),

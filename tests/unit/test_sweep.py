@@ -206,6 +206,7 @@ def test_a_preset_file_gives_the_preset_back(preset, tmp_path):
     [
         ('steps = "many"', "steps is 'many', not of type int"),
         ("steps = true", "steps is True"),
+        ("class_weighting = 1", "class_weighting is 1, not of type bool"),
         ("hidden = []", "hidden is"),
         ("hidden = [0]", "hidden is"),
         ("dropout = nan_", "no preset file"),
@@ -232,6 +233,15 @@ def test_a_preset_file_without_an_entry_is_refused(tmp_path):
     path.write_text("\n".join(kept))
     with pytest.raises(ConfigurationError, match="lacks steps"):
         read_preset(path)
+
+
+def test_a_preset_file_of_before_class_weights_has_none(tmp_path):
+    path = tmp_path / "p.toml"
+    write_preset(replace(DEFAULT, class_weighting=True), path)
+    assert read_preset(path).class_weighting
+    kept = [text for text in path.read_text().splitlines() if "class_weighting" not in text]
+    path.write_text("\n".join(kept))
+    assert read_preset(path) == DEFAULT
 
 
 @given(st.binary(max_size=200))

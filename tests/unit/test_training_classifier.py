@@ -102,6 +102,54 @@ def test_every_row_is_held_out_by_one_member_and_no_test_row_is_used():
     assert len(built.columns) == (dataset.split != TEST).sum()
 
 
+def test_learn_only_rows_are_held_out_by_nobody():
+    dataset, made = table(), replace(table(40, seed=5), label=np.ones(40, np.int8))
+    vocabulary = dataset.build_vocabulary()
+    for preset in (SMALL, replace(CAPSTONE, hidden=(8, 8))):
+        alone = build_table(dataset, vocabulary, preset, 0)
+        both = build_table(dataset, vocabulary, preset, 0, made)
+        real = len(alone.labels)
+        assert len(both.labels) == real + 40  # whatever their split
+        assert torch.equal(both.held_out[:real], alone.held_out)
+        assert torch.equal(both.columns[:real], alone.columns)
+        assert not both.held_out[real:].any()
+        assert (both.labels[real:] == 1).all()
+
+
+def test_learn_only_rows_teach_and_never_validate():
+    dataset = table()
+    vocabulary = dataset.build_vocabulary()
+    made = replace(table(200, seed=5), label=np.ones(200, np.int8))
+    plain = fit_classifier(dataset, vocabulary, SMALL, seed=3)
+    taught = fit_classifier(dataset, vocabulary, SMALL, seed=3, learn_only=made)
+    np.testing.assert_array_equal(taught.validation_labels, plain.validation_labels)
+    gain = taught.validation_probabilities.mean() - plain.validation_probabilities.mean()
+    assert gain > 0.1
+
+
+def test_weighted_classes_weigh_the_same():
+    dataset = table()
+    built = build_table(dataset, dataset.build_vocabulary(), SMALL, 0)
+    weights = fitting._class_weights(built)
+    bad = built.labels == 1
+    assert float(bad.float().mean()) < 0.45
+    assert float(weights[bad].sum()) == pytest.approx(float(weights[~bad].sum()), rel=1e-5)
+    assert float(weights.mean()) == pytest.approx(1, rel=1e-5)
+
+
+def test_weighted_classes_move_probabilities_to_the_middle():
+    dataset = table()
+    vocabulary = dataset.build_vocabulary()
+    weighted = replace(SMALL, class_weighting=True)
+    plain, balanced = (
+        fit_classifier(dataset, vocabulary, preset, seed=3).validation_probabilities.mean()
+        for preset in (SMALL, weighted)
+    )
+    share = dataset.label[dataset.split != TEST].mean()
+    assert plain == pytest.approx(share, abs=0.04)
+    assert balanced == pytest.approx(0.5, abs=0.06)
+
+
 @pytest.mark.parametrize("preset", [SMALL, BATCHED, replace(CAPSTONE, steps=3, hidden=(8, 8))])
 def test_training_is_equivariant_to_renaming_tokens(preset):
     plain = table()
