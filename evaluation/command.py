@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -19,17 +19,25 @@ from evaluation.comparison import PUBLISHED, comparison, token_cost
 from evaluation.contestants import MAIN, Contestant, contestants
 from evaluation.fairness import by_group
 from evaluation.folds import RawData
+from evaluation.imbalance import ImbalanceStudy, imbalance
 from evaluation.overview import overview
+from evaluation.peers import beside_peers, peer_figures
 from evaluation.plan import Plan, plan
 from evaluation.pooled import OutOfFold
-from evaluation.study import Store, Study
+from evaluation.store import Store, Task, run
+from evaluation.study import Study
+from evaluation.synthetic import SyntheticStudy, synthetic_rows
+from training.generator_presets import DEFAULT as GENERATOR
 from training.presets import classifier_preset
 from training.progress import Progress, silent
 from training.runs import code_version
 
-FORMAT = 1
+FORMAT = 2
+PARTS = ("classifier", "synthetic", "imbalance")
+"""Parts of an evaluation; what the table looks like is always in the report."""
 RESULTS_FILE = "folds.json"
-PACKAGES = ("numpy", "torch", "scikit-learn", "scipy", "keras", "tensorflow", "matplotlib")
+PACKAGES = ("numpy", "torch", "scikit-learn", "scipy", "imbalanced-learn", "keras", "tensorflow",
+            "matplotlib")  # fmt: skip
 
 Find = Callable[[Schema], RawTable]
 """Finds the table of a schema."""
@@ -49,6 +57,7 @@ class Request:
         folds: Folds instead of the plan's.
         fresh: Whether to forget earlier results.
         methods: Names of the methods to compare with; None for all.
+        only: Names of the `PARTS` to run; None for all.
         command: The command line, for the report.
     """
 
@@ -61,7 +70,22 @@ class Request:
     folds: int | None = None
     fresh: bool = False
     methods: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
     command: str = ""
+
+
+@dataclass(frozen=True)
+class Studies:
+    """What an evaluation runs; a part that was not asked for is None."""
+
+    classifier: Study | None
+    synthetic: SyntheticStudy | None
+    imbalance: ImbalanceStudy | None
+
+    def tasks(self) -> list[Task]:
+        """Return all trainings, those of the classifier first."""
+        parts = (self.classifier, self.synthetic, self.imbalance)
+        return [task for part in parts if part is not None for task in part.tasks()]
 
 
 def evaluate(request: Request, find: Find, progress: Progress = silent) -> dict[str, Any]:
@@ -70,23 +94,18 @@ def evaluate(request: Request, find: Find, progress: Progress = silent) -> dict[
     Everything runs on one thread.  Interrupt it, run it again: it goes on where it stopped.
 
     Raises:
-        ConfigurationError: There is no such preset or method, or ``out`` holds a foreign file.
+        ConfigurationError: There is no such preset, method or part, or ``out`` holds a foreign
+            file.
         DataError: The table cannot be used, or has too few rows of a class.
     """
-    preset = classifier_preset(request.preset)
     source = find(request.schema)
     raw = RawData.read(request.schema, source)
     chosen = plan(raw.rows, quick=request.quick, repeats=request.repeats, folds=request.folds)
-    methods = _chosen(contestants(preset, rows=raw.rows, slow_folds=chosen.slow_folds), request)
-    own_bins = any(method.capstone_bins for method in methods)
-    twin = capstone_schema(request.schema) if own_bins else None
     if request.fresh:
         (request.out / RESULTS_FILE).unlink(missing_ok=True)
-    study = Study(
-        raw, RawData.read(twin, find(twin)) if twin else None, methods, chosen, request.seed,
-        Store(request.out / RESULTS_FILE),
-    )  # fmt: skip
-    study.run(progress)
+    store = Store(request.out / RESULTS_FILE)
+    studies = _studies(request, raw, chosen, store, find)
+    run(studies.tasks(), store, progress)
     content = report.clean({
         "format": FORMAT,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -94,21 +113,39 @@ def evaluate(request: Request, find: Find, progress: Progress = silent) -> dict[
         "settings": _settings(request, chosen),
         "source": {"name": source.name, "origin": source.origin, "synthetic": source.synthetic},
         "versions": versions(),
-        **figures(study),
+        "data": overview(raw),
+        **figures(studies),
     })  # fmt: skip
     content["warnings"] = report.warnings(content)
     report.write(content, request.out)
     return dict(content)
 
 
-def figures(study: Study) -> dict[str, Any]:
-    """Return all figures of a finished study; the same results always give the same figures."""
+def figures(studies: Studies) -> dict[str, Any]:
+    """Return all figures of finished studies; the same results always give the same figures.
+
+    What was not run is None; ``comparison`` and ``groups`` are the classifier's.
+    """
+    parts = ("classifier", "comparison", "groups", "synthetic", "imbalance")
+    found: dict[str, Any] = dict.fromkeys(parts)
+    if studies.classifier:
+        found |= classifier_figures(studies.classifier)
+    if studies.synthetic:
+        found["synthetic"] = synthetic = synthetic_rows(studies.synthetic)
+        peers = peer_figures(studies.synthetic.raw.schema.name)
+        synthetic["peers"] = beside_peers(synthetic, peers) if peers else None
+    if studies.imbalance:
+        found["imbalance"] = imbalance(studies.imbalance)
+    return found
+
+
+def classifier_figures(study: Study) -> dict[str, Any]:
+    """Return the figures of the classifier, its comparison with other methods, and its groups."""
     raw, chosen, results = study.raw, study.plan, study.results()
     main = list(results[MAIN].values())
     target = raw.schema.target
     data = OutOfFold.collect(raw.label, study.folds, results[MAIN])
     return {
-        "data": overview(raw),
         "classifier": {
             "bad_share": float((raw.label == 1).mean()),
             "costs": {"false_good": target.cost_false_good, "false_bad": target.cost_false_bad},
@@ -150,20 +187,45 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _chosen(methods: list[Contestant], request: Request) -> list[Contestant]:
-    """Return the methods asked for; the first one always takes part."""
+def _studies(request: Request, raw: RawData, chosen: Plan, store: Store, find: Find) -> Studies:
+    """Return the studies asked for."""
+    preset = classifier_preset(request.preset)
+    wanted = _known(request.only, PARTS, "part to run")
+    methods = _methods(
+        contestants(preset, rows=raw.rows, slow_folds=chosen.slow_folds), request, chosen
+    )
+    classifier = synthetic = balanced = None
+    if "classifier" in wanted:
+        own_bins = any(method.capstone_bins for method in methods)
+        twin = capstone_schema(request.schema) if own_bins else None
+        capstone = RawData.read(twin, find(twin)) if twin else None
+        classifier = Study(raw, capstone, methods, chosen, request.seed, store)
+    if "synthetic" in wanted:
+        synthetic = SyntheticStudy(raw, chosen, GENERATOR, request.seed, store)
+    if "imbalance" in wanted:
+        balanced = ImbalanceStudy(raw, chosen, preset, GENERATOR, request.seed, store)
+    return Studies(classifier, synthetic, balanced)
+
+
+def _methods(methods: list[Contestant], request: Request, chosen: Plan) -> list[Contestant]:
+    """Return the methods asked for, else those of the plan; the first one always takes part."""
+    names = [method.name for method in methods[1:]]
+    wanted = _known(request.methods, names, "method to compare with")
     if request.methods is None:
-        return methods
-    known = [method.name for method in methods[1:]]
-    unknown = sorted(set(request.methods).difference(known))
+        wanted = [name for name in names if name not in chosen.left_out]
+    return [methods[0], *(method for method in methods if method.name in wanted)]
+
+
+def _known(asked: Sequence[str] | None, known: Sequence[str], what: str) -> Sequence[str]:
+    """Return the names asked for, all where none are."""
+    unknown = sorted(set(asked or ()).difference(known))
     if unknown:
-        raise ConfigurationError(
-            f"no method {shorten(unknown[0])} to compare with; there are: {', '.join(known)}"
-        )
-    return [methods[0], *(method for method in methods if method.name in request.methods)]
+        raise ConfigurationError(f"no {what} {shorten(unknown[0])}; there are: {', '.join(known)}")
+    return known if asked is None else asked
 
 
 def _settings(request: Request, chosen: Plan) -> dict[str, Any]:
+    left_out = chosen.left_out if request.methods is None else ()
     return {
         "schema": request.schema.name,
         "title": request.schema.title,
@@ -172,5 +234,6 @@ def _settings(request: Request, chosen: Plan) -> dict[str, Any]:
         "seed": request.seed,
         "quick": request.quick,
         "plan": asdict(chosen),
+        "left_out": [name for name in left_out if name != request.preset],
         "grouped": bool(request.schema.group),
     }

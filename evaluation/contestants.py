@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from cipherscore.client.keys import Keyset
+from cipherscore.dataset import TokenDataset
 from evaluation import keras_baseline
 from evaluation.folds import Fold, RawData, in_plain, token_dataset
 from training.classifier import fit_classifier, predict
@@ -82,21 +83,38 @@ def network(
         dataset, codec = token_dataset(raw, fold, keyset)
         if plain:
             dataset = in_plain(dataset, codec)
-        vocabulary = dataset.build_vocabulary()
-        fitted = fit_classifier(dataset, vocabulary, preset, seed=seed)
-        target = raw.schema.target
-        threshold = cost_threshold(
-            fitted.validation_labels, fitted.validation_probabilities,
-            target.cost_false_good, target.cost_false_bad,
-        )  # fmt: skip
-        indices = dataset.indices(vocabulary)
-        return Scores(
-            predict(fitted.network, indices[fold.test]),
-            threshold,
-            predict(fitted.network, indices[fold.train]) if with_train else None,
-        )
+        return network_scores(raw, fold, dataset, preset, seed, with_train=with_train)
 
     return scores
+
+
+def network_scores(
+    raw: RawData,
+    fold: Fold,
+    dataset: TokenDataset,
+    preset: ClassifierPreset,
+    seed: int,
+    *,
+    learn_only: TokenDataset | None = None,
+    with_train: bool = False,
+) -> Scores:
+    """Train a network of ours on a fold's encrypted table and score its test rows.
+
+    ``learn_only`` are further rows to learn from, see `training.classifier.fit_classifier`.
+    """
+    vocabulary = dataset.build_vocabulary()
+    fitted = fit_classifier(dataset, vocabulary, preset, seed=seed, learn_only=learn_only)
+    target = raw.schema.target
+    threshold = cost_threshold(
+        fitted.validation_labels, fitted.validation_probabilities,
+        target.cost_false_good, target.cost_false_bad,
+    )  # fmt: skip
+    indices = dataset.indices(vocabulary)
+    return Scores(
+        predict(fitted.network, indices[fold.test]),
+        threshold,
+        predict(fitted.network, indices[fold.train]) if with_train else None,
+    )
 
 
 def peer(

@@ -1,7 +1,8 @@
-"""Plots of the data, the comparison of methods, and the groups; each returns an SVG element."""
+"""Plots of the data, of methods side by side, and of the groups; each returns an SVG element."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from evaluation.svg import draw
 Content = dict[str, Any]
 
 BOX_COLUMNS = 3
+BALANCE_COLUMNS = 3
 MOST_LABEL = 26
 """Longest label on an axis, in characters."""
 MOST_TITLE = 36
@@ -64,7 +66,7 @@ def correlation(names: list[str], table: list[list[float]], name: str, *, signed
         # A picture of one dot a cell: a shape for each would make the file many times as large.
         drawn = axes.imshow(table, cmap="RdBu_r" if signed else "Blues", **limits,
                             interpolation="none")  # fmt: skip
-        labels = [_short(text) for text in names]
+        labels = [shortened(text) for text in names]
         axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7.5)
         axes.set_yticks(range(len(names)), labels, fontsize=7.5)
         axes.grid(visible=False)
@@ -110,7 +112,7 @@ def groups(entry: Content, number: int) -> str:
                 _point(axes, place + shift, part["value"], part["low"], part["high"], color,
                        text if not place else "", marker)  # fmt: skip
         labels = [
-            _short(f"{group['value']} {group['meaning']}".strip(), MOST_TITLE)
+            shortened(f"{group['value']} {group['meaning']}".strip(), MOST_TITLE)
             + f"\n{group['rows']:,} rows"
             for group in found
         ]
@@ -122,6 +124,29 @@ def groups(entry: Content, number: int) -> str:
         figure.legend(loc="outside upper right", ncols=2)
 
     return draw(f"groups-{number}", 7.0, 0.9 + 0.42 * len(found), paint)
+
+
+def balance(rows: list[Content], names: Mapping[str, str]) -> str:
+    """Draw the difference that each way to balance the classes makes, a plot per figure."""
+    lines = -(-len(names) // BALANCE_COLUMNS)
+
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(lines, BALANCE_COLUMNS, squeeze=False, sharey=True).ravel()
+        for axes, (name, text) in zip(grid, names.items(), strict=False):
+            axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
+            for place, row in enumerate(rows):
+                found = row["difference"][name]
+                _point(axes, place, found["mean"], found["low"], found["high"], GOOD)
+            axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_title(text, fontsize=8.5, loc="left")
+            axes.tick_params(labelsize=7.5)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.grid(visible=False, axis="y")
+        for axes in grid[len(names) :]:
+            axes.set_visible(False)
+
+    return draw("balance", 7.2, 0.3 + 1.25 * lines, paint)
 
 
 def _point(
@@ -149,7 +174,7 @@ def _box(axes: Axes, entry: Content) -> None:
         patch.set_alpha(0.55)
     axes.set_yticks(range(1, len(names) + 1), names)
     unit = f" [{entry['unit']}]" if entry["unit"] else ""
-    axes.set_title(_short(entry["field"] + unit, MOST_TITLE), fontsize=8.5, loc="left")
+    axes.set_title(shortened(entry["field"] + unit, MOST_TITLE), fontsize=8.5, loc="left")
     axes.tick_params(labelsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=_whole(stats)))
     axes.grid(visible=False, axis="y")
@@ -159,5 +184,6 @@ def _whole(stats: list[dict[str, Any]]) -> bool:
     return all(float(value).is_integer() for box in stats for value in box.values())
 
 
-def _short(text: str, most: int = MOST_LABEL) -> str:
+def shortened(text: str, most: int = MOST_LABEL) -> str:
+    """Return a text for an axis, cut where it is too long."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -48,6 +48,10 @@ class Fold:
         """Key of the fold in a results file."""
         return f"{self.repeat}/{self.number}"
 
+    def training_seed(self, seed: int, number: int = 0) -> int:
+        """Return the seed of the fold's training; ``number`` counts further seeds."""
+        return 1_000_000 * number + 10_000 * seed + 100 * self.repeat + self.number
+
     def learning_from(self, most: int, label: np.ndarray, seed: int) -> Fold:
         """Return the fold with at most ``most`` training rows, classes in their proportion."""
         if len(self.train) <= most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cipherscore.files import write_bytes
-from evaluation import data_plots, plots
+from evaluation import data_plots, plots, synthetic_plots
 from evaluation.paired import LEAST_FOLDS
 
 Content = dict[str, Any]
@@ -39,18 +39,44 @@ FIGURE_NAMES = {
     "train_auc": "AUC on training rows",
 }
 
+SYNTHETIC_NAMES = {
+    "tstr_auc": "TSTR AUC, logistic regression",
+    "tstr_boosted_auc": "TSTR AUC, boosted trees",
+    "column_fidelity": "column fidelity",
+    "pair_fidelity": "pair fidelity",
+    "sdmetrics_columns": "SDMetrics column shapes",
+    "sdmetrics_pairs": "SDMetrics column pair trends",
+    "detection_auc": "detection AUC",
+    "rare_coverage": "rare coverage",
+    "validity": "validity",
+    "closeness_share": "closeness share",
+    "copy_rate": "copy rate",
+    "membership_auc": "membership AUC",
+    "train_seconds": "training, seconds",
+    "peak_mb": "peak memory, MB",
+}
+BALANCE_NAMES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "ks": "KS",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "cost_at_threshold": "cost, tuned threshold",
+    "cost_at_ratio": "cost, ratio of the costs",
+}
+
 
 def warnings(content: Content) -> list[str]:
     """Return what a reader must know before any figure."""
     found = []
-    auc = content["classifier"]["headline"]["auc"]["mean"]
     bound = LEAK_AUC.get(content["settings"]["schema"], PERFECT_AUC)
     if content["source"]["synthetic"]:
         found.append(
             "SYNTHETIC DATA. No real table was found: these rows are the embedded sample, made by "
             "this project's own generator. Nothing here says anything about real credit."
         )
-    if auc > bound:
+    auc = content["classifier"] and content["classifier"]["headline"]["auc"]["mean"]
+    if auc and auc > bound:
         found.append(
             f"SUSPECTED LEAK. The AUC of {auc:.3f} is above {bound}, which no honest model of this "
             "table is known to reach. Look for a field that holds the outcome, and for rows that "
@@ -79,6 +105,57 @@ def verdict(row: Content) -> str:
     if test["p_holm"] >= SIGNIFICANT:
         return f"{better} by {abs(test['mean']):.4f}, within chance"
     return f"{better} by {abs(test['mean']):.4f}, beyond chance"
+
+
+def utility(synthetic: Content) -> str:
+    """Return in words what share of a really trained model's AUC the synthetic rows give."""
+    floor, found = synthetic["floor"], synthetic["utility"]
+    parts = [
+        f"{words} {found[name]['mean']:.1%} of the AUC that real rows give"
+        f"{'' if found[name]['mean'] >= floor else ', below the floor'}"
+        for name, words in (
+            ("tstr_auc", "a logistic regression trained on them reaches"),
+            ("tstr_boosted_auc", "boosted trees reach"),
+        )
+    ]
+    text = f"{'; '.join(parts)} (the floor is {floor:.0%})."
+    return text[0].upper() + text[1:]
+
+
+def standing_words(found: Content) -> str:
+    """Return in words what a peer of the generator does better and worse than ours."""
+    parts = []
+    for kind in ("better", "worse"):
+        each = [
+            f"{SYNTHETIC_NAMES[one['figure']]} ({_amount(one['peer'], one['figure'])}, ours "
+            f"{_amount(one['ours'], one['figure'])})"
+            for one in found[kind]
+        ]
+        parts.append(f"{kind} in {', '.join(each)}" if each else f"{kind} in nothing")
+    return "; ".join(parts) + ("; within one sd of folds in the rest." if found["near"] else ".")
+
+
+def finding_words(found: Content) -> str:
+    """Return in words what a way to balance the classes changes beyond chance."""
+    if not found["tested"]:
+        return f"too few folds to tell (fewer than {LEAST_FOLDS})."
+    parts = []
+    for kind in ("better", "worse"):
+        each = [f"{BALANCE_NAMES[one['figure']]} ({one['difference']:+.4f})" for one in found[kind]]
+        parts += [f"{kind} {', '.join(each)}"] if each else []
+    return f"beyond chance, {'; '.join(parts)}." if parts else "nothing changes beyond chance."
+
+
+def balance_verdict(findings: Sequence[Content]) -> str:
+    """Return in words whether any way to balance the classes helps."""
+    if not all(found["tested"] for found in findings):
+        return "Too few folds to tell whether balancing the classes helps."
+    helpful = [found["title"] for found in findings if found["better"]]
+    if not helpful:
+        return "Balancing the classes does not help: no figure gets better beyond chance."
+    harmful = [found["title"] for found in findings if found["better"] and found["worse"]]
+    text = f"Some figure gets better beyond chance with: {', '.join(helpful)}"
+    return text + (f"; another gets worse with: {', '.join(harmful)}." if harmful else ".")
 
 
 def clean(value: Any) -> Any:
@@ -115,18 +192,23 @@ def render(content: Content) -> str:
         p_value=_p_value,
         percent=_percent,
         verdict=verdict,
+        amount=_amount,
+        utility=utility,
+        standing=standing_words,
+        finding=finding_words,
+        balance_verdict=balance_verdict,
     )
     svg = {name: Markup(text) for name, text in _drawn(content).items()}  # noqa: S704 - our own
     return environment.get_template("report.html").render(
-        **content, svg=svg, figure_names=FIGURE_NAMES
-    )
+        **content, svg=svg, figure_names=FIGURE_NAMES, synthetic_names=SYNTHETIC_NAMES,
+        balance_names=BALANCE_NAMES,
+    )  # fmt: skip
 
 
 def _drawn(content: Content) -> dict[str, str]:
-    data, comparison = content["data"], content["comparison"]
+    data = content["data"]
     correlation = data["correlation"]
-    drawn = plots.classifier_plots(content["classifier"])
-    drawn["class_balance"] = data_plots.class_balance(data["classes"])
+    drawn = {"class_balance": data_plots.class_balance(data["classes"])}
     if data["numeric"]:
         drawn["boxes"] = data_plots.boxes(data["numeric"])
     drawn["cramers_v"] = data_plots.correlation(
@@ -135,6 +217,19 @@ def _drawn(content: Content) -> dict[str, str]:
     drawn["pearson"] = data_plots.correlation(
         correlation["names"], correlation["pearson"], "pearson", signed=True
     )
+    if content["classifier"]:
+        drawn |= _drawn_classifier(content)
+    if content["synthetic"]:
+        drawn |= synthetic_plots.synthetic_plots(content["synthetic"])
+    if content["imbalance"]:
+        rows = content["imbalance"]["methods"][1:]
+        drawn["balance"] = data_plots.balance(rows, BALANCE_NAMES)
+    return drawn
+
+
+def _drawn_classifier(content: Content) -> dict[str, str]:
+    comparison = content["comparison"]
+    drawn = plots.classifier_plots(content["classifier"])
     drawn["methods_auc"] = data_plots.methods(comparison["methods"], "auc", "AUC", [])
     drawn["methods_accuracy"] = data_plots.methods(
         comparison["methods"], "accuracy", "accuracy at probability 0.5", comparison["published"]
@@ -180,3 +275,8 @@ def _p_value(p: float | None) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{value:.{digits}%}"
+
+
+def _amount(value: float, figure: str) -> str:
+    """Return a figure of synthetic rows: seconds and megabytes need no decimals."""
+    return f"{value:,.0f}" if figure in ("train_seconds", "peak_mb") else f"{value:.3f}"

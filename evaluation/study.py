@@ -1,90 +1,24 @@
-"""Run every training an evaluation needs, one after the other, each kept on disk when it is done.
-
-The file holds figures per fold and, for the method evaluated in depth, the probability of each
-test row: no value, no label, no key.  It is the place from which an interrupted study goes on.
-"""
+"""Every training behind the classifier's figures: folds, learning curve, seeds, other methods."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-import cipherscore.client
-import training
-from cipherscore.errors import ConfigurationError
-from cipherscore.files import write_bytes
+from evaluation.code_digest import code_digest
 from evaluation.contestants import MAIN, Contestant, Scores
 from evaluation.curves import Ranking, average_precision, gini, kolmogorov_smirnov
 from evaluation.folds import Fold, RawData, folds
 from evaluation.plan import Plan
+from evaluation.store import Entry, Store, Task
 from training.evaluation import auc, figures
-from training.progress import Progress, silent
 
-FORMAT = 1
+CODE = ("evaluation.folds", "training.classifier", "training.evaluation")
+"""Modules that decide what our networks learn from and how; the generator's are not among them."""
 DIGITS = 9
 """Decimal places of a kept probability."""
-
-Entry = dict[str, Any]
-"""Result of one training."""
-
-
-class Store:
-    """Results by part and key in one JSON file, written atomically after every result.
-
-    A part whose ``identity`` has changed is computed again.
-
-    Raises:
-        ConfigurationError: The file is there and is none of ours.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._parts: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                known, parts = content["format"] == FORMAT, content["parts"]
-            except (OSError, ValueError, KeyError, TypeError):
-                known, parts = False, None
-            if not known or not isinstance(parts, dict):
-                raise ConfigurationError(
-                    f"{path}: no results file of this version; remove it or give another --out"
-                )
-            self._parts = parts
-
-    def part(self, name: str, identity: Mapping[str, Any]) -> dict[str, Entry]:
-        """Return the results of a part by key, empty if they came from anything else."""
-        wanted = json.loads(json.dumps(identity))
-        part = self._parts.get(name)
-        if part is None or part["identity"] != wanted:
-            part = self._parts[name] = {"identity": wanted, "results": {}}
-        results: dict[str, Entry] = part["results"]
-        return results
-
-    def save(self) -> None:
-        """Write the file, readable by its owner only."""
-        content = json.dumps({"format": FORMAT, "parts": self._parts}, sort_keys=True)
-        write_bytes(self.path, content.encode() + b"\n", 0o600)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training: where its result is kept and how it is made."""
-
-    results: dict[str, Entry]
-    key: str
-    compute: Callable[[], Entry]
 
 
 class Study:
@@ -114,32 +48,13 @@ class Study:
         self.plan = plan
         self.seed = seed
         self.folds = list(folds(raw, plan.repeats, plan.folds, seed))
-        self._store = store
         self._facts = {"data": raw.digest, "seed": seed, "folds": plan.folds}
-        self._code = sources_digest()
         self._kept = {
             method.name: store.part(method.name, self._identity(method)) for method in methods
         }
         main = self._identity(methods[0])
         self._learning = store.part("learning curve", main)
         self._seeds = store.part("seeds", main)
-
-    def run(self, progress: Progress = silent) -> None:
-        """Compute what is missing on one thread; an interrupt loses the training under way only."""
-        with _one_thread():
-            self._run(progress)
-
-    def _run(self, progress: Progress) -> None:
-        tasks = list(self.tasks())
-        for done, task in enumerate(tasks):
-            if task.key not in task.results:
-                begun = time.perf_counter()
-                entry = task.compute()
-                entry["seconds"] = round(time.perf_counter() - begun, 3)
-                task.results[task.key] = entry
-                self._store.save()
-            found = task.results[task.key]
-            progress(done + 1, len(tasks), {"auc": found["auc"]})
 
     def tasks(self) -> Iterator[Task]:
         """Yield all trainings, the quick ones of the main method first."""
@@ -176,15 +91,11 @@ class Study:
         ]
         return found[: method.most_folds]
 
-    def training_seed(self, fold: Fold, number: int = 0) -> int:
-        """Return the seed of a fold's training; ``number`` counts further seeds."""
-        return 1_000_000 * number + 10_000 * self.seed + 100 * fold.repeat + fold.number
-
     def _learning_tasks(self, main: Contestant) -> Iterator[Task]:
         for fold in self.folds[: self.plan.learning_folds]:
             for share in self.plan.shares:
                 part = fold.learning_from(
-                    round(share * len(fold.train)), self.raw.label, self.training_seed(fold)
+                    round(share * len(fold.train)), self.raw.label, fold.training_seed(self.seed)
                 )
                 yield Task(
                     self._learning, f"{share}/{fold.name}", self._fold(main, part, rows=False)
@@ -203,8 +114,9 @@ class Study:
             raw = self.capstone if method.capstone_bins and self.capstone else self.raw
             part = fold
             if method.most_rows is not None:
-                part = fold.learning_from(method.most_rows, raw.label, self.training_seed(fold))
-            scores = method.scores(raw, part, self.training_seed(fold, seed))
+                first = fold.training_seed(self.seed)
+                part = fold.learning_from(method.most_rows, raw.label, first)
+            scores = method.scores(raw, part, fold.training_seed(self.seed, seed))
             entry = measure(raw, part, scores)
             if rows and method.name == MAIN:
                 entry["probabilities"] = [round(float(p), DIGITS) for p in scores.test]
@@ -215,23 +127,10 @@ class Study:
     def _identity(self, method: Contestant) -> Mapping[str, Any]:
         facts: dict[str, Any] = {**self._facts, "recipe": method.recipe}
         if method.sees != "raw values":
-            facts["code"] = self._code
+            facts["code"] = code_digest(*CODE)
         if method.capstone_bins and self.capstone is not None:
             facts["data"] = self.capstone.digest
         return facts
-
-
-@cache
-def sources_digest() -> str:
-    """Return a digest of the code that decides what our networks learn from and how.
-
-    It is taken once in a process, which keeps the code it was started with.
-    """
-    digest = hashlib.sha256()
-    for module in (cipherscore, cipherscore.client, training):
-        for source in sorted(Path(str(module.__file__)).parent.glob("*.py")):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def measure(raw: RawData, fold: Fold, scores: Scores) -> Entry:
@@ -263,15 +162,3 @@ def measure(raw: RawData, fold: Fold, scores: Scores) -> Entry:
     if scores.train is not None:
         entry["train_auc"] = auc(raw.label[fold.train], np.asarray(scores.train, np.float64))
     return entry
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch, BLAS and OpenMP to one thread, so that seconds can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -87,7 +87,7 @@ def _extra_for(module: str) -> str | None:
     extras = {
         "tables": ("numpy", "pyarrow"),
         "serve": ("bentoml", "onnxruntime", "pydantic_settings", "serving", "registry"),
-        "evaluate": ("jinja2", "matplotlib", "optuna", "evaluation", "threadpoolctl"),
+        "evaluate": ("jinja2", "imblearn", "matplotlib", "optuna", "evaluation", "threadpoolctl"),
         "train": ("torch", "tensorflow", "keras", "onnx", "tf2onnx", "onnxscript", "sklearn"),
     }
     return next(

@@ -36,13 +36,14 @@ def evaluate(
     repeats: Annotated[int | None, typer.Option(help="Repeats of the folds [default: by the table's size].", min=1)] = None,
     folds: Annotated[int | None, typer.Option(help="Folds [default: by the table's size].", min=2)] = None,
     methods: Annotated[str | None, typer.Option(help="Methods to compare with, with commas: plain, logistic, forest, boosting, keras, capstone [default: all].")] = None,
+    only: Annotated[str | None, typer.Option(help="Parts to run, with commas: classifier, synthetic, imbalance [default: all].")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on.")] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Cross-validate the classifier on tokens beside its peers and write report.html and report.json.
+    """Cross-validate the classifier on tokens beside its peers, measure synthetic rows, and report.
 
-    Reads plain values, so it runs on the data owner's side; nothing is sent anywhere.  Both files
-    hold aggregates only.  Interrupt it, start it again: it goes on.
+    Reads plain values, so it runs on the data owner's side; nothing is sent anywhere.  report.html
+    and report.json hold aggregates only.  Interrupt it, start it again: it goes on.
     """
     from cipherscore.client.sources import find_table
     from cipherscore.schema_file import load_schema
@@ -55,7 +56,7 @@ def evaluate(
     warn_if_synthetic(find(planned))
     request = Request(
         planned, preset, folder, seed=seed, quick=quick, repeats=repeats, folds=folds, fresh=fresh,
-        methods=None if methods is None else tuple(methods.replace(",", " ").split()),
+        methods=_names(methods), only=_names(only),
         command=shlex.join(["cipherscore", *sys.argv[1:]]),
     )  # fmt: skip
     with progress_bar("evaluate") as update:
@@ -63,25 +64,43 @@ def evaluate(
     show(_facts(content, folder), as_json, lambda: _print(content, folder))
 
 
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.replace(",", " ").split())
+
+
 def _facts(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return {
+    facts: dict[str, Any] = {
         "html": str(folder / "report.html"),
         "json": str(folder / "report.json"),
         "warnings": content["warnings"],
-        "headline": content["classifier"]["headline"],
-        "methods": {
+    }
+    if content["classifier"]:
+        facts["headline"] = content["classifier"]["headline"]
+        facts["methods"] = {
             row["name"]: row["figures"]["auc"] for row in content["comparison"]["methods"]
-        },
-    }  # fmt: skip
+        }
+    if content["synthetic"]:
+        facts["synthetic"] = {
+            row["name"]: row["figures"] for row in content["synthetic"]["sources"]
+        }
+    if content["imbalance"]:
+        facts["imbalance"] = content["imbalance"]["findings"]
+    return facts
 
 
 def _print(content: dict[str, Any], folder: Path) -> None:
     for text in content["warnings"]:
         err.print(text, style="bold yellow", markup=False)
-    for row in content["comparison"]["methods"]:
-        auc = row["figures"]["auc"]
-        reach = "" if auc["low"] is None else f"  [{auc['low']:.4f}, {auc['high']:.4f}]"
-        method = f"{row['title']}, {row['sees']}"
-        line = f"{method:<44} AUC {auc['mean']:.4f}{reach}  {row['folds']} folds"
-        out.print(line, markup=False)
+    for row in (content["comparison"] or {"methods": ()})["methods"]:
+        _print_auc(f"{row['title']}, {row['sees']}", "AUC", row["figures"]["auc"])
+    for row in (content["synthetic"] or {"sources": ()})["sources"]:
+        _print_auc(f"trained on {row['title']}", "TSTR AUC", row["figures"]["tstr_auc"])
+    for row in (content["imbalance"] or {"methods": ()})["methods"]:
+        _print_auc(f"classes balanced by {row['title']}", "AUC", row["figures"]["auc"])
     out.print(f"report: {folder / 'report.html'} and {folder / 'report.json'}", markup=False)
+
+
+def _print_auc(what: str, name: str, auc: dict[str, Any]) -> None:
+    reach = "" if auc["low"] is None else f"  [{auc['low']:.4f}, {auc['high']:.4f}]"
+    line = f"{what:<52} {name} {auc['mean']:.4f}{reach}  {auc['folds']} folds"
+    out.print(line, markup=False)

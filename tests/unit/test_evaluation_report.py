@@ -18,15 +18,29 @@ from cipherscore.schema import Binning, Field, Schema, Target
 from cipherscore.schema_file import load_schema, save_schema
 from evaluation import command
 from evaluation.command import Request, capstone_schema
-from evaluation.report import clean, render, verdict, warnings
+from evaluation.peers import beside_peers
+from evaluation.report import (
+    balance_verdict,
+    clean,
+    finding_words,
+    render,
+    standing_words,
+    utility,
+    verdict,
+    warnings,
+)
 from evaluation.svg import draw, embedded
+from tests.support.generator_tables import SMALL_PRESETS
 
-SECTIONS = ("summary", "data", "classifier", "comparison", "groups", "method")
+SECTIONS = ("summary", "data", "classifier", "comparison", "groups", "synthetic", "imbalance",
+            "method")  # fmt: skip
 PLOTS = (
     "Class balance", "Box plots of the numeric fields", "Correlation matrix, Cramér's V",
     "Correlation matrix, Pearson", "ROC curve", "Precision-recall curve", "Calibration curve",
     "Kolmogorov-Smirnov plot", "Gain curve", "Lift curve", "Cost curve", "Learning curve",
     "Seed-to-seed spread", "AUC of all methods", "Accuracy of all methods", "Approval by color",
+    "Column fidelity by field", "Fidelity of all pairs", "Use and closeness",
+    "Differences by balancing the classes",
 )  # fmt: skip
 SECRET = "Zebedee"
 """A category that two rows have."""
@@ -86,7 +100,9 @@ def made(tmp_path_factory):
     save_schema(schema, folder / "tiny.toml")
     words = ["--data", folder / "table.csv", "--schema", folder / "tiny.toml", "--out",
              folder / "report", "--quick", "--folds", 3, "--methods", "plain,logistic"]  # fmt: skip
-    return folder / "report", run(words), words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "GENERATOR", SMALL_PRESETS["default"])
+        yield folder / "report", run(words), words
 
 
 def run(words):
@@ -108,6 +124,8 @@ def test_the_command_writes_private_files_and_prints_figures(made):
     printed = json.loads(result.stdout)
     assert printed["methods"].keys() == {"tokens", "plain", "logistic"}
     assert printed["headline"]["auc"]["mean"] > 0.6
+    assert printed["synthetic"].keys() == {"real", "independent", "ours"}
+    assert [one["tested"] for one in printed["imbalance"]] == [False] * 3
 
 
 def test_the_page_is_whole_and_opens_offline(made):
@@ -161,11 +179,47 @@ def test_a_second_run_takes_kept_results_and_gives_the_same_figures(made, conten
     assert {**again, "made": ""} == {**content, "made": ""}
 
 
-def test_an_unknown_method_is_refused(made, tmp_path):
-    words = [*made[2][:4], "--out", tmp_path, "--methods", "oracle"]
-    result = run(words)
+@pytest.mark.parametrize(
+    ("option", "known"),
+    [("--methods", ("method to compare with 'oracle'; there are: plain, logistic, forest, boosting, "
+                   "keras, capstone")),
+     ("--only", "part to run 'oracle'; there are: classifier, synthetic, imbalance")],
+)  # fmt: skip
+def test_an_unknown_name_is_refused(made, tmp_path, option, known):
+    result = run([*made[2][:4], "--out", tmp_path, option, "oracle"])
     assert isinstance(result.exception, ConfigurationError)
-    assert "there are: plain, logistic, forest, boosting, keras, capstone" in str(result.exception)
+    assert f"no {known}" in str(result.exception)
+
+
+def test_a_part_that_was_not_run_is_said_so(made, content):
+    folder, _, words = made
+    before = (folder / "folds.json").read_text()
+    result = run([*words, "--only", "synthetic"])
+    assert result.exit_code == 0, result.output
+    assert "headline" not in json.loads(result.stdout)
+    found = json.loads((folder / "report.json").read_text())
+    page = Page((folder / "report.html").read_text())
+    left = [name for name in ("classifier", "comparison", "groups", "imbalance") if not found[name]]
+    assert left == ["classifier", "comparison", "groups", "imbalance"]
+    assert (folder / "report.html").read_text().count("This part was not run") == len(left)
+    assert set(SECTIONS) <= set(page.ids)
+    assert found["synthetic"] == content["synthetic"]
+    assert (folder / "folds.json").read_text() == before
+    assert run(words).exit_code == 0  # the whole report again, of kept results
+
+
+def test_peers_stand_beside_ours(content):
+    assert "Peers were not measured on this table" in render(content)
+    ours = content["synthetic"]["sources"][2]["figures"]
+    figures = {name: {"mean": ours[name]["mean"], "sd": 0.0} for name in ours}
+    figures["tstr_auc"] = {"mean": 0.999, "sd": 0.0}
+    peers = {"made": "2030-01-02", "folds": 5, "seed": 0, "rows_learned": 60,
+             "sources": {"oracle": {"title": "Oracle 1.0", "figures": figures}}}  # fmt: skip
+    content["synthetic"]["peers"] = beside_peers(content["synthetic"], peers)
+    text = render(content)
+    assert "on 2030-01-02, 5 fold(s), seed 0, 60 rows learned" in text
+    assert "Oracle 1.0: better in TSTR AUC, logistic regression (0.999, ours" in text
+    assert "oracle" not in Page(text).ids
 
 
 def test_synthetic_rows_are_named_loudly(content):
@@ -201,6 +255,40 @@ def test_verdicts():
     assert verdict(against(0.0, 1.0, sd=0.0)) == "equal on every fold"
     assert "too few folds" in verdict(against(0.01, None))
     assert verdict({}) == ""
+
+
+def test_synthetic_rows_in_words():
+    shares = {"tstr_auc": {"mean": 0.981}, "tstr_boosted_auc": {"mean": 0.96}}
+    assert utility({"floor": 0.97, "utility": shares}) == (
+        "A logistic regression trained on them reaches 98.1% of the AUC that real rows give; "
+        "boosted trees reach 96.0% of the AUC that real rows give, below the floor "
+        "(the floor is 97%)."
+    )
+    better = {"figure": "tstr_auc", "peer": 0.81, "ours": 0.79}
+    near = {"figure": "validity", "peer": 1.0, "ours": 1.0}
+    slow = {"figure": "train_seconds", "peer": 120.4, "ours": 4.5}
+    assert standing_words({"better": [better], "worse": [slow], "near": [near]}) == (
+        "better in TSTR AUC, logistic regression (0.810, ours 0.790); worse in training, seconds "
+        "(120, ours 4); within one sd of folds in the rest."
+    )
+
+
+def test_balanced_classes_in_words():
+    worse = [{"figure": "brier", "difference": 0.02}]
+    better = [{"figure": "auc", "difference": 0.01}]
+    nothing = {"title": "a", "tested": True, "better": [], "worse": []}
+    harm, both = nothing | {"worse": worse}, nothing | {"better": better, "worse": worse}
+    untested = nothing | {"tested": False}
+    assert (
+        finding_words(both) == "beyond chance, better AUC (+0.0100); worse Brier score (+0.0200)."
+    )
+    assert finding_words(nothing) == "nothing changes beyond chance."
+    assert "too few folds" in finding_words(untested)
+    assert "does not help" in balance_verdict([nothing, harm])
+    assert balance_verdict([nothing, both]) == (
+        "Some figure gets better beyond chance with: a; another gets worse with: a."
+    )
+    assert "Too few folds" in balance_verdict([untested])
 
 
 def test_what_is_no_number_is_null():

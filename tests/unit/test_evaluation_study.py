@@ -9,44 +9,23 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from cipherscore.client.sources import from_arrow
 from cipherscore.errors import ConfigurationError, DataError
-from cipherscore.schema import Binning, Field, Schema, Target
 from evaluation import depth, keras_baseline
-from evaluation.command import figures
+from evaluation.command import classifier_figures
 from evaluation.contestants import MAIN, Contestant, contestants, keras_scores, network, peer
 from evaluation.folds import RawData, folds, in_plain, token_dataset
 from evaluation.plan import HUGE_ROWS, LARGE_ROWS, plan
 from evaluation.pooled import OutOfFold
 from evaluation.report import clean
-from evaluation.study import Store, Study
+from evaluation.store import Store, run
+from evaluation.study import Study
+from tests.support.raw_tables import TINY, tiny_table
 from training.evaluation import auc
 from training.presets import DEFAULT
+from training.progress import silent
 
-TINY = replace(DEFAULT, name="tiny", members=2, steps=10, patience=0, check_every=5)
 SMALL_PLAN = replace(plan(100), repeats=2, folds=3, slow_folds=1, shares=(0.5,), learning_folds=2,
                      seeds=2, seed_folds=2, samples=20)  # fmt: skip
-
-
-def tiny_table(rows=120, seed=0, **settings):
-    """A table whose color and size both say something about the label."""
-    generator = np.random.default_rng(seed)
-    label = (generator.random(rows) < 0.4).astype(int)
-    size = generator.normal(50 + 12 * label, 10).clip(0, 100)
-    color = np.where(generator.random(rows) < 0.3 + 0.4 * label, "r", "b")
-    schema = Schema(
-        "tiny",
-        (
-            Field("color", "categorical", categories={"r": "red", "b": "blue"}, protected=True),
-            Field("size", "numeric", binning=Binning("quantile", 3), missing="level"),
-        ),
-        Target("y", good="ok", bad="bad", cost_false_good=5.0),
-        **settings,
-    )
-    columns = {"color": color, "size": size, "y": np.where(label, "bad", "ok")}
-    if schema.group:
-        columns[schema.group] = np.arange(rows) // 3
-    return RawData.read(schema, from_arrow(pa.table(columns)))
 
 
 @pytest.fixture
@@ -60,8 +39,14 @@ def methods(keyset):
 
 
 def study(tmp_path, methods, raw=None):
-    found = raw or tiny_table()
-    return Study(found, None, methods, SMALL_PLAN, 1, Store(tmp_path / "folds.json"))
+    store = Store(tmp_path / "folds.json")
+    return Study(raw or tiny_table(), None, methods, SMALL_PLAN, 1, store), store
+
+
+def finished(tmp_path, methods, progress=silent):
+    made, store = study(tmp_path, methods)
+    run(list(made.tasks()), store, progress)
+    return made
 
 
 def without_seconds(content):
@@ -143,49 +128,47 @@ def test_absent_texts_are_one_level():
 
 
 def test_an_interrupted_study_gives_the_same_figures(tmp_path, methods):
-    whole = study(tmp_path / "whole", methods)
-    whole.run()
+    whole = finished(tmp_path / "whole", methods)
 
     def stop(done, total, figures):
         if done == total // 2:
             raise KeyboardInterrupt
 
-    begun = study(tmp_path / "halves", methods)
     with pytest.raises(KeyboardInterrupt):
-        begun.run(stop)
+        finished(tmp_path / "halves", methods, stop)
+    begun, _ = study(tmp_path / "halves", methods)
+    tasks = list(begun.tasks())
+    assert sum(task.done for task in tasks) == len(tasks) // 2
     seen = []
-    resumed = study(tmp_path / "halves", methods)
-    kept = sum(task.key in task.results for task in resumed.tasks())
-    assert kept == len(list(resumed.tasks())) // 2
-    resumed.run(lambda done, total, figures: seen.append(done))
-    assert seen == list(range(1, len(list(resumed.tasks())) + 1))
-    one, other = (clean(figures(made)) for made in (whole, resumed))
+    resumed = finished(tmp_path / "halves", methods, lambda done, *_: seen.append(done))
+    assert seen == list(range(1, len(tasks) + 1))
+    one, other = (clean(classifier_figures(made)) for made in (whole, resumed))
     assert without_seconds(one) == without_seconds(other)
     assert json.dumps(one, allow_nan=False)
 
 
 def test_a_finished_study_is_not_run_again(tmp_path, methods):
-    study(tmp_path, methods).run()
+    finished(tmp_path, methods)
     before = (tmp_path / "folds.json").stat().st_mtime_ns
-    study(tmp_path, methods).run()
+    finished(tmp_path, methods)
     assert (tmp_path / "folds.json").stat().st_mtime_ns == before
 
 
 def test_other_data_are_computed_anew(tmp_path, methods):
-    study(tmp_path, methods).run()
-    other = study(tmp_path, methods, tiny_table(seed=1))
-    assert not any(task.key in task.results for task in other.tasks())
+    finished(tmp_path, methods)
+    other, _ = study(tmp_path, methods, tiny_table(seed=1))
+    assert not any(task.done for task in other.tasks())
 
 
 def test_a_changed_recipe_is_computed_anew_and_the_others_are_kept(tmp_path, methods):
-    study(tmp_path, methods).run()
+    finished(tmp_path, methods)
     changed = [methods[0], methods[1], replace(methods[2], recipe={"C": 2})]
-    fresh = [t.key for t in study(tmp_path, changed).tasks() if t.key not in t.results]
+    fresh = [task.key for task in study(tmp_path, changed)[0].tasks() if not task.done]
     assert fresh == ["0/0", "0/1", "0/2"]
 
 
 def test_the_results_file_is_private_and_holds_no_value(tmp_path, methods):
-    study(tmp_path, methods).run()
+    finished(tmp_path, methods)
     path = tmp_path / "folds.json"
     assert path.stat().st_mode & 0o777 == 0o600
     parts = json.loads(path.read_text())["parts"]
@@ -206,22 +189,19 @@ def test_a_foreign_results_file_is_refused(tmp_path, content):
 
 
 def test_tokens_and_plain_levels_give_equal_figures(tmp_path, methods):
-    made = study(tmp_path, methods)
-    made.run()
-    content = figures(made)
+    content = classifier_figures(finished(tmp_path, methods))
     assert content["comparison"]["token_cost"] < 1e-6
     against_plain = content["comparison"]["methods"][1]["difference"]["auc"]
     assert against_plain["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_figures_are_those_of_out_of_fold_rows(tmp_path, methods):
-    made = study(tmp_path, methods)
-    made.run()
+    made = finished(tmp_path, methods)
     entries = made.results()[MAIN]
     fold = made.folds[4]
     kept = np.array(entries[fold.name]["probabilities"])
     assert entries[fold.name]["auc"] == pytest.approx(auc(made.raw.label[fold.test], kept))
-    content = figures(made)
+    content = classifier_figures(made)
     matrix = content["classifier"]["confusion"]
     assert sum(cell["value"] for cell in matrix.values()) == pytest.approx(made.raw.rows)
     logistic = content["comparison"]["methods"][2]
@@ -269,7 +249,12 @@ def test_plans_shrink_with_the_table():
     assert (small.repeats, small.folds) == (5, 10)
     assert (large.repeats, large.folds) == (1, 10)
     assert (huge.repeats, huge.folds) == (1, 5)
-    assert plan(1000, quick=True).slow_folds == 2
+    quick = plan(1000, quick=True)
+    assert (quick.slow_folds, quick.left_out) == (2, ("capstone",))
+    made = [(p.synthetic_folds, p.imbalance_folds) for p in (small, large, huge, quick)]
+    assert made == [(5, 10), (1, 3), (1, 3), (2, 2)]
+    assert small.synthetic_parts == quick.synthetic_parts == 5
+    assert plan(1000, folds=3).synthetic_parts == 3
     asked = plan(1000, repeats=2, folds=4)
     assert (asked.repeats, asked.folds, asked.test_share) == (2, 4, pytest.approx(1 / 3))
     assert "2 times 4 folds" in asked.rule

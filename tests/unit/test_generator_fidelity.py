@@ -35,6 +35,9 @@ def test_fidelity_by_hand():
     real = Rows(np.array([[0], [1]], np.int32), np.array([0, 1], np.int8))
     synthetic = Rows(np.array([[0], [0]], np.int32), np.array([0, 1], np.int8))
     assert fidelity.fidelity(real, synthetic, (2,)) == (0.75, 0.5)
+    # Column: shares 1/2, 1/2 against 1, 0.  Pair: half of the rows lie in the right cell.
+    table = fidelity.fidelity_table(real, synthetic, (2,))
+    assert table.tolist() == [[0.5, 0.5], [0.5, 1.0]]
 
 
 def test_fidelity_counts_an_unseen_token_as_missed():
