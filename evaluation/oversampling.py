@@ -18,6 +18,7 @@ from cipherscore.schema import Schema
 from evaluation.folds import Fold, RawData
 from training import generator
 from training.fidelity import Rows
+from training.generator_figures import draw
 from training.generator_presets import GeneratorPreset
 from training.tensorflow_setup import configure
 
@@ -70,7 +71,7 @@ def generated_rows(
     learned = Rows(dataset.indices(vocabulary), dataset.label).take(fold.train)
     fitted = generator.fit_generator(learned, vocabulary.sizes, preset, seed)
     wanted, count = rarer(learned.label)
-    drawn = generator.draw(fitted.sampler, count, float(wanted), seed + 1)
+    drawn = draw(fitted.sampler, count, float(wanted), seed + 1)
     columns = {
         name: TokenColumn(tokens, drawn.indices[:, place])
         for place, (name, tokens) in enumerate(vocabulary.tokens.items())

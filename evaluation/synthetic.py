@@ -26,6 +26,7 @@ from evaluation.store import Entry, Store, Task
 from training import fidelity, generator
 from training.evaluation import auc
 from training.fidelity import TSTR_ROWS, Rows, multi_hot
+from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import GeneratorPreset
 from training.tensorflow_setup import configure
 
@@ -122,8 +123,8 @@ def measure_source(
         fitted = generator.fit_generator(learned, sizes, preset, seed)
         entry["train_seconds"] = round(time.perf_counter() - begun, 3)
         prior = float(learned.label.mean())
-        rows = generator.draw(fitted.sampler, DRAWN_ROWS, prior, seed + 1)
-    judged = generator.judge(rows, learned, tests, sizes)
+        rows = draw(fitted.sampler, DRAWN_ROWS, prior, seed + 1)
+    judged = judge(rows, tests, sizes) | judge_learning(rows, learned, tests, sizes)
     entry |= {name: judged[name] for name in FIGURES if name in judged}
     entry["tstr_boosted_auc"] = boosted_auc(rows, tests, sizes)
     entry["fidelity_table"] = fidelity.fidelity_table(tests, rows, sizes).round(6).tolist()
