@@ -21,7 +21,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.serving import environments, machine, measure, model, report, servers, workloads
+from benchmarks import environments
+from benchmarks.serving import machine, measure, model, report, servers, workloads
 from benchmarks.serving.measure import Plan
 from benchmarks.serving.model import Files
 from benchmarks.serving.results import Store

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from benchmarks.environments import CannotInstallError
 from benchmarks.serving import inprocess, load, machine, paced, payloads, probe, rows, servers
 from benchmarks.serving.client_process import ClientError
-from benchmarks.serving.environments import CannotInstallError
 from benchmarks.serving.load import LoadError
 from benchmarks.serving.model import Files
 from benchmarks.serving.payloads import Body, Protocol

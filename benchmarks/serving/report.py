@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import check, environments, machine, workloads
+from benchmarks import environments
+from benchmarks.serving import check, machine, workloads
 from benchmarks.serving.results import Measurement, failures, summary
-from benchmarks.serving.servers import BY_NAME, SERVERS, Server
+from benchmarks.serving.servers import BY_NAME, PEERS, SERVERS, Server
 
 _NONE = "-"
 _BUSY = 0.25
@@ -70,7 +71,7 @@ def spread(points: Points, key: str) -> str:
 def _versions(server: Server) -> dict[str, str]:
     if server.ours:
         return machine.own_versions(server.packages)
-    pinned = environments.versions(server.peer)
+    pinned = environments.versions(PEERS / server.peer)
     return {package: pinned[package] for package in server.packages if package in pinned}
 
 

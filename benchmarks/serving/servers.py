@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.serving import environments, processes
+from benchmarks import environments
+from benchmarks.serving import processes
 from benchmarks.serving.payloads import Protocol
 
 if TYPE_CHECKING:
     from benchmarks.serving.model import Files  # loads torch
 
+PEERS = Path(__file__).parent / "peers"
 _PEER = "benchmarks.serving.peers."
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def python(server: Server) -> Path:
     Raises:
         CannotInstallError: Its environment cannot be made.
     """
-    return Path(sys.executable) if server.ours else environments.ensure(server.peer)
+    return Path(sys.executable) if server.ours else environments.ensure(PEERS / server.peer)
 
 
 @contextmanager
@@ -204,7 +205,12 @@ def _environment(
         for k, v in os.environ.items()
         if not k.startswith(("CIPHERSCORE_", "BENTOML_", "VIRTUAL_ENV", "PYTHON"))
     }
-    common = {**kept, **ONE_THREAD, "BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
+    common = {
+        **kept,
+        **environments.ONE_THREAD,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONUNBUFFERED": "1",
+    }
     if server.ours:
         return {
             **common,

@@ -1,4 +1,8 @@
-"""Peers' environments: a venv each under ``.cache/peers``, made from its locked requirements."""
+"""Peers' environments: a venv each under ``.cache/peers``, made from its locked requirements.
+
+A peer is a folder that holds ``requirements.in`` and its lock, ``requirements.txt``; the
+environment is called as the folder is.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +12,32 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PEERS = Path(__file__).parent / "peers"
+ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "peers"
 INSTALL_LIMIT = 900.0
 """Seconds."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Variables of a process that is to compute on one thread."""
 
 
 class CannotInstallError(Exception):
     """A peer's environment cannot be made; the message says why in a line."""
 
 
-def ensure(name: str) -> Path:
+def ensure(peer: Path) -> Path:
     """Return the Python of a peer's environment, which is made or renewed if it has to be.
 
     Raises:
         CannotInstallError: It cannot be made.
     """
-    requirements = PEERS / name / "requirements.txt"
-    folder = CACHE / name
+    requirements = peer / "requirements.txt"
+    folder = CACHE / peer.name
     python = folder / "bin" / "python"
     stamp = folder / ".stamp"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
-    print(f"{name}: installing into {folder.relative_to(ROOT)}", flush=True)
+    print(f"{peer.name}: installing into {folder.relative_to(ROOT)}", flush=True)
     # uv from the project's environment; it reads and writes nothing but this folder and its cache.
     uv = Path(sys.executable).parent / "uv"
     if not uv.exists():
@@ -48,10 +53,10 @@ def ensure(name: str) -> Path:
     return python
 
 
-def versions(name: str) -> dict[str, str]:
+def versions(peer: Path) -> dict[str, str]:
     """Return what the lock file of a peer pins, package to version."""
     pinned = {}
-    for line in (PEERS / name / "requirements.txt").read_text().splitlines():
+    for line in (peer / "requirements.txt").read_text().splitlines():
         package, found, rest = line.partition("==")
         if found and not line.startswith((" ", "#")):
             pinned[package] = rest.split()[0]
