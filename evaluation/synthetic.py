@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from cipherscore.client.keys import Keyset
 from evaluation.code_digest import code_digest
@@ -24,8 +23,7 @@ from evaluation.paired import estimate
 from evaluation.plan import Plan
 from evaluation.store import Entry, Store, Task
 from training import fidelity, generator
-from training.evaluation import auc
-from training.fidelity import TSTR_ROWS, Rows, multi_hot
+from training.fidelity import TSTR_ROWS, Rows
 from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import GeneratorPreset
 from training.tensorflow_setup import configure
@@ -35,7 +33,6 @@ Content = dict[str, Any]
 DRAWN_ROWS = 5_000
 MOST_ROWS = 50_000
 """Training rows at most, drawn in the classes' proportion."""
-BOOSTED_DRAWS = 2
 UTILITY_FLOOR = 0.97
 """A model trained on synthetic rows is to have this share of a really trained one's AUC."""
 
@@ -126,7 +123,7 @@ def measure_source(
         rows = draw(fitted.sampler, DRAWN_ROWS, prior, seed + 1)
     judged = judge(rows, tests, sizes) | judge_learning(rows, learned, tests, sizes)
     entry |= {name: judged[name] for name in FIGURES if name in judged}
-    entry["tstr_boosted_auc"] = boosted_auc(rows, tests, sizes)
+    entry["tstr_boosted_auc"] = fidelity.tstr_auc(rows, tests, sizes, boosted=True)
     entry["fidelity_table"] = fidelity.fidelity_table(tests, rows, sizes).round(6).tolist()
     return entry
 
@@ -136,27 +133,6 @@ def independent_columns(learned: Rows, count: int, seed: int) -> Rows:
     random = np.random.default_rng(seed)
     columns = [random.choice(column, count) for column in learned.indices.T]
     return Rows(np.stack(columns, axis=1), random.choice(learned.label, count))
-
-
-def boosted_auc(rows: Rows, tests: Rows, sizes: Sequence[int]) -> float:
-    """Return the AUC on ``tests`` of boosted trees trained on ``rows``, the mean of a few draws.
-
-    As `training.fidelity.tstr_auc` it trains on `TSTR_ROWS` rows at a time; a draw of one class
-    counts 0.5.
-    """
-    tested = multi_hot(tests.indices, sizes)
-    figures = []
-    for start in range(0, min(BOOSTED_DRAWS * TSTR_ROWS, len(rows.label)), TSTR_ROWS):
-        part = rows.take(slice(start, start + TSTR_ROWS))
-        if np.min(part.label) == np.max(part.label):
-            figures.append(0.5)
-            continue
-        model = HistGradientBoostingClassifier(
-            max_iter=60, max_depth=3, learning_rate=0.08, random_state=0
-        )
-        model.fit(multi_hot(part.indices, sizes), part.label)
-        figures.append(auc(tests.label, model.predict_proba(tested)[:, 1]))
-    return float(np.mean(figures))
 
 
 def synthetic_rows(study: SyntheticStudy) -> Content:

@@ -101,7 +101,7 @@ DEFAULT = GeneratorPreset(
     generator_rate=1e-3,
     critic_rate=1e-3,
     source="five splits of German Credit: TSTR 0.789, real rows 0.791, closeness share 0.52; see "
-    "benchmarks/synthetic_quality.py",
+    "docs/synthetic-data.md",
     larger=(
         LargerTable(5_000, (256, 256), (256, 256), batch=512, steps=2_500, check_every=250),
         LargerTable(20_000, (512, 512), (256, 256), batch=512, steps=6_000, check_every=500),

@@ -35,7 +35,7 @@ from cipherscore.errors import DataError
 from cipherscore.files import write_bytes, write_json
 from cipherscore.schema_file import load_schema
 from evaluation.folds import RawData, folds
-from evaluation.study import Store
+from evaluation.store import Store
 from training.fidelity import copy_rate
 
 PARTS = 5

@@ -9,19 +9,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-
 from benchmarks import environments
 from benchmarks.synthetic import tables
 from benchmarks.synthetic.sources import PEERS, Made, Source, run_module
 from benchmarks.synthetic.tables import FoldTables, Table
 from cipherscore.files import write_json
 from training import disclosure, fidelity
-from training.evaluation import auc
-from training.fidelity import TSTR_ROWS, Rows, multi_hot
+from training.fidelity import TSTR_ROWS, Rows
 
-BOOSTED_DRAWS = 2
 _SDMETRICS = PEERS / "sdmetrics"
 Figures = dict[str, float]
 
@@ -61,7 +56,7 @@ def own_figures(rows: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) ->
     count = max(TSTR_ROWS, len(learned.label))
     return {
         "tstr_auc": fidelity.tstr_auc(rows, tests, sizes, count),
-        "tstr_boosted_auc": boosted_auc(rows, tests, sizes, count),
+        "tstr_boosted_auc": fidelity.tstr_auc(rows, tests, sizes, count, boosted=True),
         "column_fidelity": columns,
         "pair_fidelity": pairs,
         "detection_auc": disclosure.detection_auc(rows, tests, sizes),
@@ -70,27 +65,6 @@ def own_figures(rows: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) ->
         "copy_rate": fidelity.copy_rate(rows, learned),
         "membership_auc": disclosure.membership_auc(rows, learned, tests, sizes),
     }
-
-
-def boosted_auc(synthetic: Rows, tests: Rows, sizes: Sequence[int], rows: int) -> float:
-    """Return the AUC of boosted trees trained on ``rows`` rows, the mean of up to two draws.
-
-    A draw with one class only counts 0.5.
-    """
-    tested = multi_hot(tests.indices, sizes)
-    step = min(rows, len(synthetic.label))
-    figures = []
-    for start in range(0, min(BOOSTED_DRAWS * step, len(synthetic.label) - step + 1), step):
-        part = synthetic.take(slice(start, start + step))
-        if np.min(part.label) == np.max(part.label):
-            figures.append(0.5)
-            continue
-        model = HistGradientBoostingClassifier(
-            max_iter=60, max_depth=3, learning_rate=0.08, random_state=0
-        )
-        model.fit(multi_hot(part.indices, sizes), part.label)
-        figures.append(auc(tests.label, model.predict_proba(tested)[:, 1]))
-    return float(np.mean(figures))
 
 
 def sdmetrics(real: Table, synthetic: Table, kinds: Mapping[str, str]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from benchmarks import environments
 from benchmarks.synthetic import tables
 from benchmarks.synthetic.tables import FoldTables, Table
 from cipherscore.files import write_bytes, write_json
-from evaluation.study import sources_digest
+from evaluation.code_digest import code_digest
 
 PEERS = Path(__file__).parent / "peers"
 OURS = "ours"
@@ -251,7 +251,9 @@ def _code(name: str) -> str:
     if not source.peer:
         return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     folder = PEERS / source.peer
-    digest = hashlib.sha256(sources_digest().encode() if source.peer == OURS else b"")
+    digest = hashlib.sha256(
+        code_digest("training.generator").encode() if source.peer == OURS else b""
+    )
     for path in (PEERS / "common.py", *sorted(folder.glob("*.py")), *folder.glob("*.txt")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

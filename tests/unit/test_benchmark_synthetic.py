@@ -20,7 +20,6 @@ from cipherscore.errors import DataError
 from cipherscore.field import MISSING_LEVEL, OTHER_LEVEL, Field
 from cipherscore.schema_file import load_schema
 from evaluation.folds import RawData, folds
-from training.fidelity import Rows
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +109,6 @@ def test_real_rows_score_as_themselves(fold):
     assert found["rare_coverage"] == 1
     assert found["membership_auc"] > 0.9
     assert found["closeness_share"] == pytest.approx(0.5 + 0.5 * holdout / count, abs=0.05)
-
-
-def test_boosted_auc_counts_one_class_as_chance(fold):
-    one_class = Rows(fold.learned.indices, np.zeros_like(fold.learned.label))
-    assert judge.boosted_auc(one_class, fold.tests, fold.sizes, 1000) == 0.5
 
 
 def test_rows_are_kept_until_something_changes(fold, tmp_path):

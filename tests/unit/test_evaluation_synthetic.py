@@ -13,10 +13,10 @@ from evaluation.plan import plan
 from evaluation.report import clean
 from evaluation.store import Store, run
 from evaluation.study import CODE
-from evaluation.synthetic import SyntheticStudy, boosted_auc, independent_columns, synthetic_rows
+from evaluation.synthetic import SyntheticStudy, independent_columns, synthetic_rows
 from tests.support.generator_tables import SIZES, SMALL_PRESETS, structured_rows
 from tests.support.raw_tables import tiny_table
-from training.fidelity import Rows
+from training.fidelity import Rows, tstr_auc
 
 COLUMNS = tuple(SIZES.values())
 PLAN = replace(plan(100), folds=3, synthetic_folds=2)
@@ -43,9 +43,10 @@ def test_independent_columns_keep_columns_and_lose_structure():
         assert shares[0] == pytest.approx(shares[1], abs=0.03)
     assert np.corrcoef(learned.indices[:, 0], learned.indices[:, 1])[0, 1] > 0.3
     assert abs(np.corrcoef(made.indices[:, 0], made.indices[:, 1])[0, 1]) < 0.05
-    assert boosted_auc(learned, tests, COLUMNS) > 0.7
-    assert abs(boosted_auc(made, tests, COLUMNS) - 0.5) < 0.2
-    assert boosted_auc(Rows(learned.indices, learned.label * 0), tests, COLUMNS) == 0.5
+    assert tstr_auc(learned, tests, COLUMNS, boosted=True) > 0.7
+    assert abs(tstr_auc(made, tests, COLUMNS, boosted=True) - 0.5) < 0.2
+    one_class = Rows(learned.indices, learned.label * 0)
+    assert tstr_auc(one_class, tests, COLUMNS, boosted=True) == 0.5
 
 
 def test_figures_of_all_sources(finished):

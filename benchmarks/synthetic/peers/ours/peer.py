@@ -8,6 +8,7 @@ import pandas as pd
 from benchmarks.synthetic.peers import common
 from training import generator
 from training.fidelity import Rows
+from training.generator_figures import draw
 from training.generator_presets import generator_preset
 from training.tensorflow_setup import configure
 
@@ -24,7 +25,7 @@ def make(table: pd.DataFrame, task: common.Task) -> pd.DataFrame:
     learned = Rows(np.stack(columns, axis=1).astype(np.int32), label)
     preset = generator_preset(task["settings"]["preset"])
     fitted = generator.fit_generator(learned, sizes, preset, task["seed"])
-    drawn = generator.draw(fitted.sampler, task["rows"], float(label.mean()), task["seed"] + 1)
+    drawn = draw(fitted.sampler, task["rows"], float(label.mean()), task["seed"] + 1)
     made = {name: known[drawn.indices[:, i]] for i, (name, known) in enumerate(levels.items())}
     made[task["label"]] = np.where(drawn.label == 1, task["bad"], task["good"])
     return pd.DataFrame(made)
