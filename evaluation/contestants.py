@@ -190,7 +190,7 @@ def contestants(preset: ClassifierPreset, *, rows: int, slow_folds: int | None) 
         StandardScaler(),
     )
     large = rows > 20_000
-    slow: dict[str, Any] = {"most_repeats": 1, "most_folds": slow_folds, "most_rows": 10_000}
+    slow: dict[str, Any] = {"most_repeats": 1, "most_folds": slow_folds}
     found = [
         Contestant(MAIN, f"ours, {preset.name} preset", "tokens",
                    network(preset, keyset, with_train=True), asdict(preset)),
@@ -207,11 +207,12 @@ def contestants(preset: ClassifierPreset, *, rows: int, slow_folds: int | None) 
                    peer(_boosting, "passthrough", ordinal),
                    {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 8}),
         Contestant("keras", "capstone's plain Keras network", "raw values",
-                   keras_scores, keras_baseline.RECIPE, **slow),
+                   keras_scores, keras_baseline.RECIPE, most_rows=10_000, **slow),
     ]  # fmt: skip
     if preset.name != CAPSTONE.name:
         found.append(
             Contestant("capstone", "capstone's token classifier", "tokens",
-                       network(CAPSTONE, keyset), asdict(CAPSTONE), capstone_bins=True, **slow)
+                       network(CAPSTONE, keyset), asdict(CAPSTONE), capstone_bins=True,
+                       most_rows=2_000, **slow)
         )  # fmt: skip
     return found
