@@ -28,6 +28,8 @@ _HEADLINE = {
     "recall_good": "share of the good credits that are accepted",
 }
 """Figures of a classifier that the card shows, and their names for people."""
+_PARTS = {"classifier": "comparison", "generator": "synthetic"}
+"""Part of an evaluation's report that a kind of model needs."""
 
 
 def model_card(run: Run, export: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
@@ -62,32 +64,66 @@ def read_evaluation(path: Path, run: Run) -> Mapping[str, Any]:
     It names groups and their shares: the owner decides whether the host may have it.
 
     Raises:
-        ExportError: The file is no report, or one of another table, preset or kind of model.
+        ExportError: The file is no report, one of another table or preset, or one without the
+            part about this kind of model; or the run has a privacy guarantee of its own.
     """
+    if "privacy" in run.metrics:
+        raise ExportError(
+            f"{path}: this generator was trained with an epsilon; the report is of others, and its "
+            "figures of learned rows would be outside the guarantee; leave --evaluation out"
+        )
     try:
         content = json.loads(path.read_text("utf-8"))
-        settings = content["settings"]
-        schema, preset = settings["schema"], settings["preset"]
-        found = {
-            "summary": f"Made {content['made']} on {content['source']['name']!r}"
-            + (", SYNTHETIC rows." if content["source"]["synthetic"] else "."),
-            "methods": [_method(one) for one in content["comparison"]["methods"]],
-            "groups": [
-                _group(field["field"], one)
-                for field in content["groups"]
-                for one in field["groups"]
-            ],
-        }
+        schema, part = content["settings"]["schema"], content[_PARTS[run.kind]]
+        summary = f"Made {content['made']} on {content['source']['name']!r}"
+        summary += ", SYNTHETIC rows." if content["source"]["synthetic"] else "."
+        read = _of_classifier if run.kind == "classifier" else _of_generator
+        preset, found = read(content) if part else ("", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
             f"{path} is no report.json of `cipherscore evaluate`: {type(error).__name__}"
         ) from error
-    if run.kind != "classifier" or (schema, preset) != (run.schema.name, run.preset):
+    if not part:
         raise ExportError(
-            f"{path} is of a classifier of {shorten(str(schema))}, preset {shorten(str(preset))}; "
+            f"{path} has nothing about a {run.kind}: it was made with --only; evaluate without it"
+        )
+    if (schema, preset) != (run.schema.name, run.preset):
+        raise ExportError(
+            f"{path} is of a {run.kind} of {shorten(str(schema))}, preset {shorten(str(preset))}; "
             f"this is a {run.kind} of {run.schema.name!r}, preset {run.preset!r}"
         )
-    return found
+    return {"summary": summary, **found}
+
+
+def _of_classifier(content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the preset, and what the card shows of the comparison and the groups."""
+    groups = [_group(field["field"], one) for field in content["groups"] for one in field["groups"]]
+    methods = [_method(one) for one in content["comparison"]["methods"]]
+    return content["settings"]["preset"], {"methods": methods, "groups": groups}
+
+
+def _of_generator(content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the preset, and the figures of all sources of rows: mean and sd over folds."""
+    part = content["synthetic"]
+    sources = part["sources"]
+    names = [name for name in sources[0]["figures"] if name != "train_seconds"]
+    figures = [
+        {
+            "name": name.replace("_", " "),
+            "values": [_spread(source["figures"].get(name)) for source in sources],
+        }
+        for name in names
+    ]
+    found = {
+        "folds": part["folds"],
+        "sources": [source["title"] for source in sources],
+        "figures": figures,
+    }
+    return part["preset"], found
+
+
+def _spread(figure: Mapping[str, Any] | None) -> str:
+    return f"{figure['mean']:.4f} ± {figure['sd']:.4f}" if figure else ""
 
 
 def _method(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,18 @@ REPORT: dict[str, Any] = {
             ],
         }
     ],
+    "synthetic": {
+        "preset": "default",
+        "folds": 5,
+        "sources": [
+            {"title": "real rows", "figures": {
+                "tstr_auc": {"mean": 0.791, "sd": 0.02}, "copy_rate": {"mean": 1.0, "sd": 0.0},
+            }},
+            {"title": "our generator", "figures": {
+                "tstr_auc": {"mean": 0.785, "sd": 0.03}, "train_seconds": {"mean": 9.0, "sd": 1.0},
+            }},
+        ],
+    },
 }  # fmt: skip
 
 
@@ -157,13 +169,36 @@ def test_a_report_is_read_and_must_be_of_the_same_model(tmp_path: Path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(REPORT))
     assert read_evaluation(path, run()) == EVALUATION
-    for other in (run("generator"), run(preset="capstone")):
-        with pytest.raises(
-            ExportError, match="is of a classifier of 'toy-credit', preset 'default'"
-        ):
-            read_evaluation(path, other)
+    for kind in ("classifier", "generator"):
+        with pytest.raises(ExportError, match=f"is of a {kind} of 'toy-credit', preset 'default'"):
+            read_evaluation(path, run(kind, preset="capstone"))
     path.write_text(json.dumps({**REPORT, "source": {"name": "s", "synthetic": True}}))
     assert "SYNTHETIC" in read_evaluation(path, run())["summary"]
+
+
+def test_a_generator_with_an_evaluation(tmp_path: Path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(REPORT))
+    made = run("generator", threshold=None)
+    card = model_card(made, EXPORT, read_evaluation(path, made))
+    assert "over 5 folds" in card
+    assert "| figure | real rows | our generator |" in card
+    assert "| tstr auc | 0.7910 ± 0.0200 | 0.7850 ± 0.0300 |" in card
+    assert "| copy rate | 1.0000 ± 0.0000 |  |" in card
+    assert "train seconds" not in card
+    assert "Groups" not in card
+    with pytest.raises(ExportError, match="outside the guarantee"):
+        read_evaluation(path, run("generator", metrics={"privacy": PRIVACY}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("classifier", "comparison"), ("generator", "synthetic")]
+)
+def test_a_report_without_the_part_of_a_model_is_refused(tmp_path: Path, kind: ModelKind, part):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({**REPORT, part: None}))
+    with pytest.raises(ExportError, match=f"has nothing about a {kind}: it was made with --only"):
+        read_evaluation(path, run(kind))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 1}', '{"settings": {}}'])
