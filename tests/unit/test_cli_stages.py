@@ -44,6 +44,15 @@ def told(*words: str) -> list[dict[str, object]]:
     return found
 
 
+def test_a_version_is_shown_once(versions: list[Version]) -> None:
+    tag = versions[0].tag
+    shown = CliRunner().invoke(cli.app, ["models", "show", tag])
+    assert shown.exit_code == 0
+    assert shown.output.count(tag) == 1
+    found = json.loads(CliRunner().invoke(cli.app, ["models", "show", tag, "--json"]).output)
+    assert (found["model"], found["stage"]) == (tag, "production")
+
+
 def test_canary_and_shadow(versions: list[Version]) -> None:
     _, second, third = versions
     run("promote", second.tag, "--stage", "canary", "--percent", "12.5")
