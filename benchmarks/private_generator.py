@@ -31,7 +31,7 @@ from cipherscore.schema_file import load_schema
 from evaluation.folds import RawData, folds, in_plain, token_dataset
 from training.class_tables import class_tables
 from training.conditional import TableTrainer
-from training.fidelity import Rows
+from training.fidelity import Rows, tstr_rows
 from training.generator import fit_generator
 from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import DEFAULT
@@ -40,7 +40,7 @@ from training.privacy import PrivacyBudget
 from training.private_generator import fit_private_generator
 from training.tensorflow_setup import configure
 
-DRAWN_ROWS = 5_000
+LEAST_DRAWN = 5_000
 FIGURES = (
     "tstr_auc", "column_fidelity", "pair_fidelity", "closeness_share", "membership_auc",
     "detection_auc", "copy_rate",
@@ -50,7 +50,9 @@ Figures = dict[str, float]
 
 def measure(rows: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) -> Figures:
     """Return the figures of ``rows`` that the table shows."""
-    found = judge(rows, tests, sizes) | judge_learning(rows, learned, tests, sizes)
+    found = judge(rows, tests, sizes, len(learned.label)) | judge_learning(
+        rows, learned, tests, sizes
+    )
     return {name: found[name] for name in FIGURES}
 
 
@@ -80,9 +82,10 @@ def run_fold(
     rows = Rows(dataset.indices(vocabulary), dataset.label)
     learned, tests = rows.take(dataset.split == TRAIN), rows.take(dataset.split == TEST)
     sizes = vocabulary.sizes
+    wanted = max(LEAST_DRAWN, tstr_rows(len(learned.label)))
     found = {"real rows": [measure(learned, learned, tests, sizes)]}
     for name, sampler, prior in sources(learned, sizes, epsilons, draws, seed):
-        drawn = draw(sampler, DRAWN_ROWS, prior, seed + 1)
+        drawn = draw(sampler, wanted, prior, seed + 1)
         found.setdefault(name, []).append(measure(drawn, learned, tests, sizes))
         print(f"  {name}: TSTR {found[name][-1]['tstr_auc']:.3f}", file=sys.stderr, flush=True)
     return found

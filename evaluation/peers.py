@@ -28,8 +28,8 @@ IDEAL = {
 def peer_figures(schema: str, path: Path = FILE) -> Content | None:
     """Return the kept figures of the peers on the table of ``schema``; None without any.
 
-    The benchmark's own rows for our generator and for the two other sources are left out: they are
-    measured here.
+    The two other sources that the benchmark measures, too, are left out: they are measured here.
+    ``ours`` are its figures of our generator, for what only it measures (SDMetrics, memory).
     """
     if not path.is_file():
         return None
@@ -38,7 +38,8 @@ def peer_figures(schema: str, path: Path = FILE) -> Content | None:
         return None
     own = (REAL, INDEPENDENT, OURS)
     sources = {name: one for name, one in found["sources"].items() if name not in own}
-    return {**found, "sources": sources} if sources else None
+    ours = found["sources"].get(OURS, {}).get("figures", {})
+    return {**found, "sources": sources, "ours": ours} if sources else None
 
 
 def beside_peers(synthetic: Content, peers: Content) -> Content:
@@ -48,7 +49,9 @@ def beside_peers(synthetic: Content, peers: Content) -> Content:
         synthetic: What `evaluation.synthetic.synthetic_rows` returned.
         peers: What `peer_figures` returned.
     """
-    ours = next(row for row in synthetic["sources"] if row["name"] == OURS)["figures"]
+    here = next(row for row in synthetic["sources"] if row["name"] == OURS)
+    elsewhere = [name for name in peers["ours"] if name not in here["figures"]]
+    ours = {**{name: peers["ours"][name] for name in elsewhere}, **here["figures"]}
     rows = [{"name": name, **one} for name, one in peers["sources"].items()]
     measured = {name for row in rows for name in row["figures"]} | ours.keys()
     return {
@@ -57,6 +60,8 @@ def beside_peers(synthetic: Content, peers: Content) -> Content:
         "seed": peers["seed"],
         "rows_learned": peers["rows_learned"],
         "figures": [name for name in IDEAL if name in measured],
+        "ours": {**here, "figures": ours},
+        "elsewhere": elsewhere,
         "sources": rows,
         "standing": [{"title": row["title"], **standing(ours, row["figures"])} for row in rows],
     }

@@ -23,14 +23,14 @@ from evaluation.paired import estimate
 from evaluation.plan import Plan
 from evaluation.store import Entry, Store, Task
 from training import fidelity, generator
-from training.fidelity import TSTR_ROWS, Rows
+from training.fidelity import Rows
 from training.generator_figures import draw, judge, judge_learning
 from training.generator_presets import GeneratorPreset
 from training.tensorflow_setup import configure
 
 Content = dict[str, Any]
 
-DRAWN_ROWS = 5_000
+LEAST_DRAWN = 5_000
 MOST_ROWS = 50_000
 """Training rows at most, drawn in the classes' proportion."""
 UTILITY_FLOOR = 0.97
@@ -111,19 +111,21 @@ def measure_source(
 ) -> Entry:  # fmt: skip
     """Return the figures of a source's rows; ``train_seconds`` where something was trained."""
     entry: Entry = {"learned_rows": len(learned.label)}
-    rows = learned
+    rows, count = learned, fidelity.tstr_rows(len(learned.label))
+    wanted = max(LEAST_DRAWN, count)
     if source == INDEPENDENT:
-        rows = independent_columns(learned, DRAWN_ROWS, seed)
+        rows = independent_columns(learned, wanted, seed)
     elif source == OURS:
         configure(1)
         begun = time.perf_counter()
         fitted = generator.fit_generator(learned, sizes, preset, seed)
         entry["train_seconds"] = round(time.perf_counter() - begun, 3)
         prior = float(learned.label.mean())
-        rows = draw(fitted.sampler, DRAWN_ROWS, prior, seed + 1)
-    judged = judge(rows, tests, sizes) | judge_learning(rows, learned, tests, sizes)
+        rows = draw(fitted.sampler, wanted, prior, seed + 1)
+    judged = judge(rows, tests, sizes, len(learned.label))
+    judged |= judge_learning(rows, learned, tests, sizes)
     entry |= {name: judged[name] for name in FIGURES if name in judged}
-    entry["tstr_boosted_auc"] = fidelity.tstr_auc(rows, tests, sizes, boosted=True)
+    entry["tstr_boosted_auc"] = fidelity.tstr_auc(rows, tests, sizes, count, boosted=True)
     entry["fidelity_table"] = fidelity.fidelity_table(tests, rows, sizes).round(6).tolist()
     return entry
 
@@ -146,8 +148,7 @@ def synthetic_rows(study: SyntheticStudy) -> Content:
         "folds": len(study.folds),
         "parts": study.plan.synthetic_parts,
         "learned_rows": results[OURS][0]["learned_rows"],
-        "drawn_rows": DRAWN_ROWS,
-        "slice_rows": TSTR_ROWS,
+        "tstr_rows": fidelity.tstr_rows(results[OURS][0]["learned_rows"]),
         "sources": [
             {"name": source, "title": TITLES[source], "figures": _estimates(entries, share)}
             for source, entries in results.items()

@@ -20,8 +20,8 @@ Indices = NDArray[np.int32]
 MAX_TABLE_ROWS = 20_000
 MAX_NEIGHBOUR_ROWS = 2_000
 CLOSENESS_DRAWS = 20
-TSTR_ROWS = 1_000
-"""Synthetic rows of one training in `tstr_auc`."""
+TSTR_ROWS, MOST_TSTR_ROWS = 1_000, 50_000
+"""Fewest and most synthetic rows of one training, see `tstr_rows`."""
 BOOSTED_SLICES = 2
 
 
@@ -93,6 +93,11 @@ def copy_rate(synthetic: Rows, learned: Rows) -> float:
     known = {row.tobytes() for row in np.ascontiguousarray(learned.indices, np.int32)}
     rows = np.ascontiguousarray(synthetic.indices, np.int32)
     return float(np.mean([row.tobytes() in known for row in rows]))
+
+
+def tstr_rows(learned: int) -> int:
+    """Return how many synthetic rows a model is trained on: as many as were learned, in limits."""
+    return min(max(learned, TSTR_ROWS), MOST_TSTR_ROWS)
 
 
 def tstr_auc(

@@ -37,7 +37,7 @@ CHECKPOINT_FILE = "checkpoint.npz"
 MIN_CLASS_ROWS = 5
 FIGURE_ROWS = 5_000
 """Rows drawn for the figures while training."""
-TEST_ROWS = 5_000
+LEAST_TEST_ROWS = 5_000
 """Rows drawn for the figures of the finished generator."""
 
 
@@ -110,7 +110,7 @@ def train_generator(
     else:
         fitted = fit_generator(*inputs, progress=progress, checkpoint=checkpoint)
     seconds = time.perf_counter() - begun
-    metrics = _metrics(fitted, run, seconds, None if budget else learned, tests)
+    metrics = _metrics(fitted, run, seconds, learned, tests, private=budget is not None)
     if privacy:
         metrics["privacy"] = privacy
     run = replace(run, noise_width=fitted.sampler.noise_width, metrics=metrics)
@@ -136,17 +136,19 @@ def _budget(
 
 
 def _metrics(
-    fitted: FittedGenerator, run: Run, seconds: float, learned: Rows | None, tests: Rows
+    fitted: FittedGenerator, run: Run, seconds: float, learned: Rows, tests: Rows, *, private: bool
 ) -> dict[str, Any]:
-    """Return the run's figures; without ``learned`` none that looks at learned rows."""
+    """Return the run's figures; if it is private, none that looks at learned rows."""
     steps = {"steps": fitted.preset.steps, "chosen_step": fitted.chosen_step}
     training = {"seconds": round(seconds, 3), **steps}
     metrics: dict[str, Any] = {"training": {**training, **fitted.figures}}
     if len(tests.label):
-        drawn = draw(fitted.sampler, TEST_ROWS, run.class_prior, run.seed)
-        metrics["test"] = judge(drawn, tests, fitted.sampler.heads.sizes)
-        if learned is not None:
-            metrics["test"] |= judge_learning(drawn, learned, tests, fitted.sampler.heads.sizes)
+        rows, sizes = len(learned.label), fitted.sampler.heads.sizes
+        wanted = max(LEAST_TEST_ROWS, fidelity.tstr_rows(rows))
+        drawn = draw(fitted.sampler, wanted, run.class_prior, run.seed)
+        metrics["test"] = judge(drawn, tests, sizes, rows)
+        if not private:
+            metrics["test"] |= judge_learning(drawn, learned, tests, sizes)
     return metrics
 
 

@@ -27,13 +27,20 @@ def draw(sampler: Sampler, count: int, class_prior: float, seed: int) -> Rows:
     return Rows(np.concatenate(parts), label)
 
 
-def judge(drawn: Rows, tests: Rows, sizes: Sequence[int]) -> dict[str, float]:
-    """Return the figures of drawn rows against rows the generator never saw."""
+def judge(drawn: Rows, tests: Rows, sizes: Sequence[int], learned: int) -> dict[str, float]:
+    """Return the figures of drawn rows against rows the generator never saw.
+
+    Args:
+        drawn: At least `fidelity.tstr_rows` of ``learned``.
+        tests: Such rows.
+        sizes: Columns of each field.
+        learned: Number of rows the generator learned from.
+    """
     columns, pairs = fidelity.fidelity(tests, drawn, sizes)
     return {
         "column_fidelity": columns,
         "pair_fidelity": pairs,
-        "tstr_auc": fidelity.tstr_auc(drawn, tests, sizes),
+        "tstr_auc": fidelity.tstr_auc(drawn, tests, sizes, fidelity.tstr_rows(learned)),
         "validity": disclosure.validity(drawn, sizes),
         "detection_auc": disclosure.detection_auc(drawn, tests, sizes),
     }
@@ -44,7 +51,9 @@ def judge_learning(
 ) -> dict[str, float]:
     """Return the figures that also look at the learned rows, which they therefore tell about."""
     return {
-        "real_auc": fidelity.tstr_auc(learned, tests, sizes, rows=None),
+        "real_auc": fidelity.tstr_auc(
+            learned, tests, sizes, fidelity.tstr_rows(len(learned.label))
+        ),
         "closeness_share": fidelity.closeness_share(drawn, learned, tests, sizes),
         "copy_rate": fidelity.copy_rate(drawn, learned),
         "rare_coverage": disclosure.rare_coverage(drawn, learned, sizes),

@@ -15,7 +15,7 @@ from benchmarks.synthetic.sources import PEERS, Made, Source, run_module
 from benchmarks.synthetic.tables import FoldTables, Table
 from cipherscore.files import write_json
 from training import disclosure, fidelity
-from training.fidelity import TSTR_ROWS, Rows
+from training.fidelity import Rows
 
 _SDMETRICS = PEERS / "sdmetrics"
 Figures = dict[str, float]
@@ -53,7 +53,7 @@ def own_figures(rows: Rows, learned: Rows, tests: Rows, sizes: Sequence[int]) ->
         sizes: Columns of each field.
     """
     columns, pairs = fidelity.fidelity(tests, rows, sizes)
-    count = max(TSTR_ROWS, len(learned.label))
+    count = fidelity.tstr_rows(len(learned.label))
     return {
         "tstr_auc": fidelity.tstr_auc(rows, tests, sizes, count),
         "tstr_boosted_auc": fidelity.tstr_auc(rows, tests, sizes, count, boosted=True),

@@ -213,7 +213,7 @@ def test_peers_stand_beside_ours(content):
     ours = content["synthetic"]["sources"][2]["figures"]
     figures = {name: {"mean": ours[name]["mean"], "sd": 0.0} for name in ours}
     figures["tstr_auc"] = {"mean": 0.999, "sd": 0.0}
-    peers = {"made": "2030-01-02", "folds": 5, "seed": 0, "rows_learned": 60,
+    peers = {"made": "2030-01-02", "folds": 5, "seed": 0, "rows_learned": 60, "ours": {},
              "sources": {"oracle": {"title": "Oracle 1.0", "figures": figures}}}  # fmt: skip
     content["synthetic"]["peers"] = beside_peers(content["synthetic"], peers)
     text = render(content)

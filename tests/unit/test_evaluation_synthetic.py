@@ -135,6 +135,9 @@ def test_peers_are_read_by_table_without_our_own_rows(tmp_path):
     ours = {"name": "ours", "figures": figures(tstr_auc=(0.9, 0.1))}
     table = beside_peers({"sources": [ours]}, found)
     assert table["figures"] == ["tstr_auc", "peak_mb"]
+    # What is not measured here is the benchmark's.
+    assert table["elsewhere"] == ["peak_mb"]
+    assert table["ours"]["figures"] == figures(tstr_auc=(0.9, 0.1), peak_mb=(900.0, 0.0))
     assert table["standing"][0]["worse"][0] == {"figure": "tstr_auc", "peer": 0.7, "ours": 0.9}
 
 

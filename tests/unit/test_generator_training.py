@@ -234,6 +234,8 @@ def test_the_default_learns_what_a_column_by_column_sampler_cannot():
     fitted = generator.fit_generator(rows, COLUMNS, preset, 0)
     tests = Rows(*structured_rows(1000, seed=9))
     drawn = draw(fitted.sampler, 3000, 0.3, 1)
-    figures = judge(drawn, tests, COLUMNS) | judge_learning(drawn, rows, tests, COLUMNS)
+    figures = judge(drawn, tests, COLUMNS, len(rows.label)) | judge_learning(
+        drawn, rows, tests, COLUMNS
+    )
     assert figures["tstr_auc"] > figures["real_auc"] - 0.03
     assert figures["pair_fidelity"] > 0.93
