@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("cipherscore", "training", "evaluation")
+PACKAGES = ("cipherscore", "training", "evaluation", "attacks")
 
 
 @cache

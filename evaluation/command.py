@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from evaluation.fairness import by_group
 from evaluation.folds import RawData
 from evaluation.imbalance import ImbalanceStudy, imbalance
 from evaluation.overview import overview
+from evaluation.page import clean, versions
 from evaluation.peers import beside_peers, peer_figures
 from evaluation.plan import Plan, plan
 from evaluation.pooled import OutOfFold
@@ -30,7 +29,6 @@ from evaluation.synthetic import SyntheticStudy, synthetic_rows
 from training.generator_presets import DEFAULT as GENERATOR
 from training.presets import classifier_preset
 from training.progress import Progress, silent
-from training.runs import code_version
 
 FORMAT = 2
 PARTS = ("classifier", "synthetic", "imbalance")
@@ -106,13 +104,13 @@ def evaluate(request: Request, find: Find, progress: Progress = silent) -> dict[
     store = Store(request.out / RESULTS_FILE)
     studies = _studies(request, raw, chosen, store, find)
     run(studies.tasks(), store, progress)
-    content = report.clean({
+    content = clean({
         "format": FORMAT,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": request.command,
         "settings": _settings(request, chosen),
         "source": {"name": source.name, "origin": source.origin, "synthetic": source.synthetic},
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "data": overview(raw),
         **figures(studies),
     })  # fmt: skip
@@ -174,17 +172,6 @@ def capstone_schema(schema: Schema) -> Schema | None:
     found = load_schema(name)
     same = found.by_name.keys() == schema.by_name.keys() and found.target == schema.target
     return found if same else None
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of everything a figure depends on."""
-    found = {"python": platform.python_version(), "cipherscore": code_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def _studies(request: Request, raw: RawData, chosen: Plan, store: Store, find: Find) -> Studies:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cipherscore.files import write_bytes
 from evaluation import data_plots, plots, synthetic_plots
+from evaluation.page import ABSENT, page_environment, write_both
 from evaluation.paired import LEAST_FOLDS
 
 Content = dict[str, Any]
@@ -22,8 +19,6 @@ LEAK_AUC = {"german-credit": 0.82}
 """Above this AUC a table's result is a leak until proven otherwise."""
 PERFECT_AUC = 0.99
 SIGNIFICANT = 0.05
-ABSENT = "\u2013"
-"""What stands in a table where there is no figure."""
 
 FIGURE_NAMES = {
     "auc": "AUC",
@@ -158,39 +153,17 @@ def balance_verdict(findings: Sequence[Content]) -> str:
     return text + (f"; another gets worse with: {', '.join(harmful)}." if harmful else ".")
 
 
-def clean(value: Any) -> Any:
-    """Return JSON content with floats of six digits, and null for what is no number."""
-    if isinstance(value, Mapping):
-        return {str(key): clean(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [clean(entry) for entry in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
-
-
 def write(content: Content, out: Path) -> tuple[Path, Path]:
     """Write both files, readable by their owner only; return their paths, HTML first."""
-    page = render(content)
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_bytes(out / JSON_FILE, text.encode(), 0o600)
-    write_bytes(out / HTML_FILE, page.encode(), 0o600)
-    return out / HTML_FILE, out / JSON_FILE
+    return write_both(render(content), content, out / HTML_FILE, out / JSON_FILE)
 
 
 def render(content: Content) -> str:
     """Return the HTML page of cleaned ``content``."""
-    environment = Environment(
-        loader=PackageLoader("evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(
-        figure=_figure,
-        reach=_reach,
-        point=_point,
+    environment = page_environment(
+        "evaluation",
         signed=_signed,
         p_value=_p_value,
-        percent=_percent,
         verdict=verdict,
         amount=_amount,
         utility=utility,
@@ -240,29 +213,6 @@ def _drawn_classifier(content: Content) -> dict[str, str]:
     return drawn
 
 
-def _point(found: Content, digits: int = 3) -> str:
-    """Return a value, or mean, without its interval."""
-    value = found["value"] if "value" in found else found["mean"]
-    return ABSENT if value is None else _number(value, digits)
-
-
-def _reach(found: Content, digits: int = 3) -> str:
-    """Return an interval in brackets, empty where there is none."""
-    if found["low"] is None or found["high"] is None:
-        return ""
-    return f"[{_number(found['low'], digits)}, {_number(found['high'], digits)}]"
-
-
-def _number(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return text if float(text) else text.removeprefix("-")
-
-
-def _figure(found: Content, digits: int = 3) -> str:
-    """Return a value, or mean, with its interval in brackets."""
-    return f"{_point(found, digits)} {_reach(found, digits)}".strip()
-
-
 def _signed(found: Content, digits: int = 4) -> str:
     return ABSENT if found["mean"] is None else f"{found['mean']:+.{digits}f}"
 
@@ -271,10 +221,6 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return ABSENT
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return ABSENT if value is None else f"{value:.{digits}%}"
 
 
 def _amount(value: float, figure: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from cipherscore.cli import (
+    audit,
     clients,
     evaluate,
     keys,
@@ -30,8 +31,8 @@ from cipherscore.errors import CipherScoreError
 app = typer.Typer(
     name="cipherscore",
     help="Score credit applications and make synthetic credit data on a host that never sees a "
-    "value or a key.\n\nThe data owner's side: keys, schema, data, encrypt, decrypt, evaluate, score, "
-    "generate, gateway.  The host's side: train, sweep, export, models, serve, settings, clients.  "
+    "value or a key.\n\nThe data owner's side: keys, schema, data, encrypt, decrypt, evaluate, audit, "
+    "score, generate, gateway.  The host's side: train, sweep, export, models, serve, settings, clients.  "
     "`cipherscore run` does it all once, on this machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,6 +44,7 @@ app.command("data", rich_help_panel="Data owner")(owner.data)
 app.command("encrypt", rich_help_panel="Data owner")(owner.encrypt)
 app.command("decrypt", rich_help_panel="Data owner")(owner.decrypt)
 app.command("evaluate", rich_help_panel="Data owner")(evaluate.evaluate)
+app.command("audit", rich_help_panel="Data owner")(audit.audit)
 app.command("score", rich_help_panel="Data owner")(talk.score)
 app.command("generate", rich_help_panel="Data owner")(talk.generate)
 app.command("gateway", rich_help_panel="Data owner")(talk.gateway)
@@ -87,7 +89,15 @@ def _extra_for(module: str) -> str | None:
     extras = {
         "tables": ("numpy", "pyarrow"),
         "serve": ("bentoml", "onnxruntime", "pydantic_settings", "serving", "registry"),
-        "evaluate": ("jinja2", "imblearn", "matplotlib", "optuna", "evaluation", "threadpoolctl"),
+        "evaluate": (
+            "jinja2",
+            "imblearn",
+            "matplotlib",
+            "optuna",
+            "attacks",
+            "evaluation",
+            "threadpoolctl",
+        ),
         "train": ("torch", "tensorflow", "keras", "onnx", "tf2onnx", "onnxscript", "sklearn"),
     }
     return next(

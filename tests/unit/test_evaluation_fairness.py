@@ -13,8 +13,8 @@ from cipherscore.schema import Binning, Field, Schema, Target
 from evaluation.fairness import LEAST_SHOWN, by_group, figures_of, groups_of, protected_fields
 from evaluation.folds import RawData
 from evaluation.overview import cramers_v, overview
+from evaluation.page import clean
 from evaluation.pooled import OutOfFold, band
-from evaluation.report import clean
 
 TARGET = Target("y", good="ok", bad="bad", cost_false_good=5.0)
 

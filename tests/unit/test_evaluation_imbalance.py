@@ -13,8 +13,8 @@ from evaluation.contestants import network
 from evaluation.folds import RawData, folds, in_plain, token_dataset
 from evaluation.imbalance import FIGURES, METHODS, ImbalanceStudy, finding, imbalance
 from evaluation.oversampling import generated_rows, rarer, smote_rows
+from evaluation.page import clean
 from evaluation.plan import plan
-from evaluation.report import clean
 from evaluation.store import Store, run
 from evaluation.study import measure
 from tests.support.generator_tables import SMALL_PRESETS

@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +17,10 @@ from cipherscore.schema import Binning, Field, Schema, Target
 from cipherscore.schema_file import load_schema, save_schema
 from evaluation import command
 from evaluation.command import Request, capstone_schema
+from evaluation.page import clean
 from evaluation.peers import beside_peers
 from evaluation.report import (
     balance_verdict,
-    clean,
     finding_words,
     render,
     standing_words,
@@ -31,6 +30,7 @@ from evaluation.report import (
 )
 from evaluation.svg import draw, embedded
 from tests.support.generator_tables import SMALL_PRESETS
+from tests.support.pages import Page
 
 SECTIONS = ("summary", "data", "classifier", "comparison", "groups", "synthetic", "imbalance",
             "method")  # fmt: skip
@@ -44,36 +44,6 @@ PLOTS = (
 )  # fmt: skip
 SECRET = "Zebedee"
 """A category that two rows have."""
-
-
-class Page(HTMLParser):
-    """Collects ids, addresses, labels of figures, and tags that were never closed."""
-
-    VOID = ("meta", "br", "link", "img", "hr", "input", "path", "use", "image")
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.links, self.figures, self.open, self.scripts = [], [], [], [], 0
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found[k] for k in ("href", "src", "xlink:href") if k in found]
-        self.figures += [found["aria-label"]] if tag == "figure" else []
-        self.scripts += tag == "script"
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from evaluation import depth, keras_baseline
 from evaluation.command import classifier_figures
 from evaluation.contestants import MAIN, Contestant, contestants, keras_scores, network, peer
 from evaluation.folds import RawData, folds, in_plain, token_dataset
+from evaluation.page import clean
 from evaluation.plan import HUGE_ROWS, LARGE_ROWS, plan
 from evaluation.pooled import OutOfFold
-from evaluation.report import clean
 from evaluation.store import Store, run
 from evaluation.study import Study
 from tests.support.raw_tables import TINY, tiny_table

@@ -8,9 +8,9 @@ import pytest
 
 from evaluation import peers
 from evaluation.code_digest import code_digest, imported
+from evaluation.page import clean
 from evaluation.peers import IDEAL, beside_peers, peer_figures, standing
 from evaluation.plan import plan
-from evaluation.report import clean
 from evaluation.store import Store, run
 from evaluation.study import CODE
 from evaluation.synthetic import SyntheticStudy, independent_columns, synthetic_rows
