@@ -22,6 +22,7 @@ from cipherscore.levels import (
     BinningMethod,
     Grouping,
 )
+from cipherscore.smoothing import Homophones, Smoothing, check_homophones
 
 __all__ = [
     "MAX_LEVELS", "MAX_LEVEL_LENGTH", "MISSING_LEVEL", "OTHER_LEVEL", "Binning", "BinningMethod",
@@ -57,6 +58,9 @@ class Field:
         date: How the dates are written, a key of `cipherscore.dates.FORMS`.
         reference: The day that ``part = "days"`` counts to, as ``2024-12-31``.
         protected: Whether decisions are compared between the groups of this field.
+        smoothing: Gives frequent levels several tokens; each level has one without it.
+        homophones: Weights of each level's tokens; with ``smoothing`` they are empty until
+            training rows were seen.
     """
 
     name: str
@@ -76,6 +80,8 @@ class Field:
     date: str = ""
     reference: str = ""
     protected: bool = False
+    smoothing: Smoothing | None = None
+    homophones: Homophones = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -90,11 +96,13 @@ class Field:
             )
         if self.missing not in ("error", "level"):
             raise SchemaError(f"field {self.name!r}: missing must be 'error' or 'level'")
-        if self.part or self.date or self.reference:
-            try:
+        try:
+            if self.part or self.date or self.reference:
                 dates.check(self.part, self.date, self.reference)
-            except SchemaError as error:
-                raise SchemaError(f"field {self.name!r}: {error}") from None
+            if self.homophones:
+                check_homophones(self.levels, self.homophones)
+        except SchemaError as error:
+            raise SchemaError(f"field {self.name!r}: {error}") from None
 
     def _check_categories(self) -> None:
         if self.part or self.date or self.reference:
@@ -170,6 +178,15 @@ class Field:
             names = [f"[{_number(low)}, {_number(high)})" for low, high in pairs]
             names[-1] = names[-1][:-1] + "]"
         return tuple(names + [MISSING_LEVEL] * (self.missing == "level"))
+
+    @cached_property
+    def smoothed(self) -> bool:
+        """Whether some level has several tokens."""
+        return any(len(weights) > 1 for weights in self.homophones.values())
+
+    def weights_of(self, level: str) -> tuple[int, ...]:
+        """Return the weights of a level's homophones; one where the field is not smoothed."""
+        return self.homophones.get(level, (1,))
 
     @cached_property
     def inner_edges(self) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -27,10 +28,11 @@ from cipherscore.field import (
     Grouping,
     Kind,
 )
+from cipherscore.smoothing import Homophones, Smoothing
 
 __all__ = [
     "MAX_LEVELS", "MISSING_LEVEL", "OTHER_LEVEL", "Binning", "Field", "Grouping", "Kind",
-    "PublicField", "PublicSchema", "Schema", "Source", "Target",
+    "PublicField", "PublicSchema", "Schema", "Smoothing", "Source", "Target",
 ]  # fmt: skip
 
 MAX_NAME_LENGTH = 52
@@ -259,8 +261,13 @@ class Schema:
 
     @property
     def fitted(self) -> bool:
-        """Whether every field's levels are known."""
-        return all(f.fitted for f in self.fields)
+        """Whether every field's levels are known, and their homophones where it asks for some."""
+        return all(f.fitted and (f.smoothing is None or f.homophones) for f in self.fields)
+
+    @property
+    def smoothed(self) -> bool:
+        """Whether some level of some field has several tokens."""
+        return any(f.smoothed for f in self.fields)
 
     @cached_property
     def by_name(self) -> dict[str, Field]:
@@ -299,18 +306,22 @@ class Schema:
             cost_false_bad=self.target.cost_false_bad,
         )
 
-    def with_edges(self, edges: dict[str, tuple[float, ...]]) -> Schema:
+    def with_edges(self, edges: Mapping[str, tuple[float, ...]]) -> Schema:
         """Return a copy in which the named numeric fields have these bin edges."""
-        fields = tuple(
-            replace(f, edges=edges[f.name]) if f.name in edges else f for f in self.fields
-        )
-        return replace(self, fields=fields)
+        return self._with("edges", edges)
 
-    def with_categories(self, categories: dict[str, dict[str, str]]) -> Schema:
+    def with_categories(self, categories: Mapping[str, dict[str, str]]) -> Schema:
         """Return a copy in which the named categorical fields have these categories."""
+        return self._with("categories", categories)
+
+    def with_homophones(self, homophones: Mapping[str, Homophones]) -> Schema:
+        """Return a copy in which the levels of the named fields have these homophones."""
+        return self._with("homophones", homophones)
+
+    def _with(self, entry: str, values: Mapping[str, Any]) -> Schema:
+        """Return a copy with other values of one entry, by field name."""
         fields = tuple(
-            replace(f, categories=categories[f.name]) if f.name in categories else f
-            for f in self.fields
+            replace(f, **{entry: values[f.name]}) if f.name in values else f for f in self.fields
         )
         return replace(self, fields=fields)
 
@@ -318,4 +329,6 @@ class Schema:
 def _meaning_of(f: Field) -> list[Any]:
     """Return what decides which token a value of the field gets; the raw column's name does not."""
     part = [[f.part, f.date, f.reference]] if f.part else []
-    return [f.name, f.kind, f.missing, list(f.levels), *part]
+    # Weights are left out: they decide how often a token is used, not what it stands for.
+    tokens = [[len(f.weights_of(level)) for level in f.levels]] if f.smoothed else []
+    return [f.name, f.kind, f.missing, list(f.levels), *part, *tokens]

@@ -13,7 +13,8 @@ import tomli_w
 
 from cipherscore.errors import SchemaError, shorten
 from cipherscore.files import write_bytes
-from cipherscore.schema import Binning, Field, Grouping, Schema, Source, Target
+from cipherscore.schema import Binning, Field, Grouping, Schema, Smoothing, Source, Target
+from cipherscore.smoothing import format_homophones, parse_homophones
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +27,7 @@ _Types = Mapping[str, tuple[type, ...]]
 _NUMBER = (int, float)
 _TOP: _Types = {
     "format": (int,), "name": (str,), "version": (int,), "title": (str,), "source": (dict,),
-    "group": (str,), "dropped": (list,), "target": (dict,), "field": (list,),
+    "group": (str,), "dropped": (list,), "target": (dict,), "field": (list,), "smoothing": (dict,),
 }  # fmt: skip
 _SOURCE: _Types = {
     "path": (str,), "url": (str,), "sha256": (str,), "sample": (str,), "delimiter": (str,),
@@ -42,11 +43,13 @@ _TYPE_NAMES = {
 }  # fmt: skip
 _BINNING: _Types = {"method": (str,), "bins": (int,)}
 _GROUPING: _Types = {"most": (int,), "least": (int,)}
+_SMOOTHING: _Types = {"most_share": _NUMBER, "method": (str,)}
 _FIELD: _Types = {
     "name": (str,), "kind": (str,), "description": (str,), "categories": (dict,), "edges": (list,),
     "binning": (dict,), "unit": (str,), "range": (list,), "missing": (str,),
     "missing_values": (list,), "column": (str,), "other": (bool,), "grouping": (dict,),
     "part": (str,), "date": (str,), "reference": (str,), "protected": (bool,),
+    "smoothing": (dict,), "homophones": (dict,),
 }  # fmt: skip
 
 
@@ -106,6 +109,7 @@ def parse_schema(text: str) -> Schema:
     _check(content, _TOP, "schema", needed=("name", "target", "field"))
     source = content.get("source", {})
     _check(source, _SOURCE, "source")
+    smoothing = _parse_smoothing(content)
     return Schema(
         name=content["name"],
         version=content.get("version", 1),
@@ -114,7 +118,7 @@ def parse_schema(text: str) -> Schema:
         group=content.get("group", ""),
         dropped=_texts(content, "dropped", "schema"),
         target=_parse_target(content["target"]),
-        fields=tuple(_parse_field(entry) for entry in content["field"]),
+        fields=tuple(_parse_field(entry, smoothing) for entry in content["field"]),
     )
 
 
@@ -178,7 +182,7 @@ def _format_target(target: Target) -> dict[str, Any]:
     return entry
 
 
-def _parse_field(entry: Any) -> Field:
+def _parse_field(entry: Any, smoothing: Smoothing | None) -> Field:
     where = f"field {shorten(entry['name'])}" if _is_named(entry) else "field"
     _check(entry, _FIELD, where, needed=("name", "kind"))
     values = {key: value for key, value in entry.items() if key not in ("range", "binning")}
@@ -199,7 +203,20 @@ def _parse_field(entry: Any) -> Field:
     if "grouping" in entry:
         _check(entry["grouping"], _GROUPING, f"{where}, grouping", needed=("most", "least"))
         values["grouping"] = Grouping(**entry["grouping"])
+    try:
+        values["smoothing"] = _parse_smoothing(entry) or smoothing
+        values["homophones"] = parse_homophones(entry.get("homophones", {}))
+    except SchemaError as error:
+        raise SchemaError(f"{where}: {error}") from None
     return Field(**values)
+
+
+def _parse_smoothing(entry: Mapping[str, Any]) -> Smoothing | None:
+    """Return the smoothing of a field, or of a schema for fields without their own, if any."""
+    if "smoothing" not in entry:
+        return None
+    _check(entry["smoothing"], _SMOOTHING, "smoothing", needed=("most_share",))
+    return Smoothing(**entry["smoothing"])
 
 
 def _is_named(entry: Any) -> bool:
@@ -235,17 +252,12 @@ def _format_field(f: Field) -> dict[str, Any]:
         entry["range"] = list(f.valid_range)
     if f.missing != "error":
         entry["missing"] = f.missing
-    if f.missing_values:
-        entry["missing_values"] = list(f.missing_values)
-    if f.binning is not None:
-        entry["binning"] = dict(f.binning.__dict__)
-    if f.grouping is not None:
-        entry["grouping"] = dict(f.grouping.__dict__)
-    if f.edges:
-        entry["edges"] = list(f.edges)
-    if f.categories:
-        entry["categories"] = dict(f.categories)
-    return entry
+    for key in ("binning", "grouping", "smoothing"):
+        if getattr(f, key) is not None:
+            entry[key] = dict(getattr(f, key).__dict__)
+    lists = {"missing_values": list(f.missing_values), "edges": list(f.edges)}
+    tables = {"categories": dict(f.categories), "homophones": format_homophones(f.homophones)}
+    return entry | {key: value for key, value in {**lists, **tables}.items() if value}
 
 
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:

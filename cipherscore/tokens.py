@@ -6,7 +6,8 @@ offset      bytes   content
 0           1       format version, now 1
 1           4       key id
 5           16      synthetic IV of AES-SIV (RFC 5297, section 2.4)
-21          16 * k  ciphertext of the padded level; k is fixed per field
+21          16 * k  ciphertext of the padded level, in smoothed fields with the number
+                    of its homophone; k is fixed per field
 ==========  ======  =====================================================
 
 As text (JSON) a token is URL-safe base64 without padding (RFC 4648, section 5).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cipherscore.client.binning import fit_edges
 from cipherscore.client.encryption import FieldCipher
+from cipherscore.client.fitting import fit_homophones, weights_prf
 from cipherscore.client.grouping import keep_categories
 from cipherscore.client.keys import Keyset
+from cipherscore.client.nonces import table_nonces
 from cipherscore.client.records import RecordCodec
-from cipherscore.client.sources import RawTable
+from cipherscore.client.sources import RawTable, from_arrow
 from cipherscore.client.splits import GroupNumbers
 from cipherscore.client.tables import (
     category_counts,
@@ -162,17 +164,21 @@ def folds(raw: RawData, repeats: int, count: int, seed: int) -> Iterator[Fold]:
 def token_dataset(raw: RawData, fold: Fold, keyset: Keyset) -> tuple[TokenDataset, RecordCodec]:
     """Return the encrypted table with bins fitted on the fold's training rows, and its codec.
 
-    Rows outside the fold's training rows are marked as test rows.
+    Rows outside the fold's training rows are marked as test rows.  Where the schema asks for
+    smoothing, homophones are fitted on the training rows too and drawn once for each row.
     """
-    codec = RecordCodec(FieldCipher(keyset, raw.fitted(fold.train)))
     split = np.full(raw.rows, TEST, np.int8)
     split[fold.train] = TRAIN
+    source = from_arrow(raw.table)
+    schema = fit_homophones(source, raw.fitted(fold.train), split, weights_prf(keyset, raw.schema))
+    codec = RecordCodec(FieldCipher(keyset, schema))
+    nonces = table_nonces(fold.repeat, np.arange(raw.rows), np.zeros(raw.rows, np.int64))
     dataset = TokenDataset(
         schema=codec.schema.public(),
         key_id=codec.key_id,
         seed=fold.repeat,
         digest=hashlib.sha256(split.tobytes()).hexdigest(),
-        columns=encode_batch(raw.table, codec),
+        columns=encode_batch(raw.table, codec, nonces),
         label=raw.label,
         split=split,
     )
@@ -180,14 +186,11 @@ def token_dataset(raw: RawData, fold: Fold, keyset: Keyset) -> tuple[TokenDatase
 
 
 def in_plain(tokens: TokenDataset, codec: RecordCodec) -> TokenDataset:
-    """Return the same table with each level's own bytes in the place of its token."""
-    columns = {
-        name: TokenColumn(_levels(column.dictionary, codec.tokens[name]), column.indices)
-        for name, column in tokens.columns.items()
-    }
+    """Return the same table with each level's own bytes in the place of its tokens."""
+    columns = {}
+    for name, column in tokens.columns.items():
+        levels = [codec.levels[name][token].encode() for token in column.dictionary]
+        distinct = tuple(dict.fromkeys(levels))  # homophones of a level become one
+        position = np.array([distinct.index(level) for level in levels], np.int32)
+        columns[name] = TokenColumn(distinct, position[column.indices])
     return replace(tokens, columns=columns)
-
-
-def _levels(dictionary: tuple[bytes, ...], tokens: Mapping[str, bytes]) -> tuple[bytes, ...]:
-    level_of = {token: level for level, token in tokens.items()}
-    return tuple(level_of[token].encode() for token in dictionary)

@@ -125,8 +125,14 @@ def rotate(
     old, new = FieldCipher(before, fitted), FieldCipher(after, fitted)
     fields = {}
     for f in fitted.fields:
-        names = new.tokens(f.name)
-        fields[f.name] = {token: names[level] for level, token in old.tokens(f.name).items()}
+        before_and_after = zip(
+            old.tokens(f.name).values(), new.tokens(f.name).values(), strict=True
+        )
+        fields[f.name] = {
+            token: renamed
+            for tokens, names in before_and_after
+            for token, renamed in zip(tokens, names, strict=True)
+        }
     target = map_out or home.owner / f"rekey-{old.key_id}-{new.key_id}.json"
     # The map first: a keyset whose map is missing would leave the host behind.
     RekeyMap(fitted.name, old.key_id, new.key_id, fields).write(target)

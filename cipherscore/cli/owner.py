@@ -72,12 +72,17 @@ def encrypt(
         bool, typer.Option("--labelled/--unlabelled", help="Whether the table has the target; "
                            "without it, for scoring only.")
     ] = True,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Write each training row this often, each time with other "
+                          "homophones; needs a schema with smoothing (docs/smoothing.md).")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Encrypt a table: bins fitted on training rows, every value replaced by its token.
 
     Writes the token table for the host and the fitted schema for the owner.  Equal values of a
     field give equal tokens: frequencies stay visible (docs/threat-model.md says what that leaks).
+    In a field with smoothing frequent values have several tokens (docs/smoothing.md).
     """
     from cipherscore.client.encrypt import encrypt_table
     from cipherscore.client.passphrase import load_keyset
@@ -92,13 +97,13 @@ def encrypt(
     target = file or home.tokens
     with progress_bar("encrypt") as update:
         made = encrypt_table(
-            table, planned, keys, target, seed=seed, labelled=labelled,
+            table, planned, keys, target, seed=seed, labelled=labelled, draws=draws,
             progress=lambda done, total: update(done, total, {}),
         )  # fmt: skip
     schema_file = fitted_schema or home.schema
     if labelled or fitted_schema:
         save_schema(made.schema, schema_file)
-    facts = {"rows": made.rows, "fields": len(made.schema.fields), "key_id": made.key_id,
+    facts = {"rows": made.rows, "draws": draws, "fields": len(made.schema.fields), "key_id": made.key_id,
              "origin": table.origin, "tokens": str(target), "schema": str(schema_file)}  # fmt: skip
     text = f"{made.rows} rows, {len(made.schema.fields)} fields, key {made.key_id} -> {target}"
     show(facts, as_json, lambda: out.print(text))

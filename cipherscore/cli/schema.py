@@ -85,7 +85,12 @@ def check(
         "target": found.target.__dict__,
         "group": found.group,
         "fields": [
-            {"name": f.name, "kind": f.kind, "levels": len(f.levels) if f.fitted else None}
+            {
+                "name": f.name,
+                "kind": f.kind,
+                "levels": len(f.levels) if f.fitted else None,
+                "tokens": _tokens(f),
+            }
             for f in found.fields
         ],
     }
@@ -108,10 +113,10 @@ def check(
 
 
 def _print_fields(found: Schema) -> None:
-    view = Table("field", "kind", "levels", "unit", "meaning", box=None)
+    view = Table("field", "kind", "levels", "tokens", "unit", "meaning", box=None)
     for f in found.fields:
         levels = str(len(f.levels)) if f.fitted else _planned(f)
-        view.add_row(f.name, f.kind, levels, f.unit, f.description)
+        view.add_row(f.name, f.kind, levels, str(_tokens(f) or ""), f.unit, f.description)
     out.print(view)
     target = found.target
     good, bad = [repr(target.good)], [repr(target.bad)]
@@ -125,6 +130,13 @@ def _print_fields(found: Schema) -> None:
         f"target {target.name}: good {', '.join(good)}, bad {', '.join(bad)}; "
         f"costs {target.cost_false_good:g} to {target.cost_false_bad:g}"
     )
+
+
+def _tokens(f: Field) -> int | None:
+    """Return how many tokens a field has; None where that is fitted later."""
+    if not f.fitted or (f.smoothing is not None and not f.homophones):
+        return None
+    return sum(len(f.weights_of(level)) for level in f.levels)
 
 
 def _planned(f: Field) -> str:

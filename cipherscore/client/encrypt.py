@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +11,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from cipherscore.client.binning import fit_edges
 from cipherscore.client.encryption import FieldCipher
-from cipherscore.client.grouping import keep_categories
+from cipherscore.client.fitting import fit, readings, unsmoothed, without_unused
 from cipherscore.client.keys import Keyset
+from cipherscore.client.nonces import MAX_DRAWS, Copies
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.sources import RawTable
 from cipherscore.client.splits import GroupNumbers, grouped_split, stratified_split
-from cipherscore.client.tables import (
-    category_counts,
-    column_of,
-    encode_batch,
-    field_column,
-    labels,
-    numbers,
-)
+from cipherscore.client.tables import column_of, encode_batch, labels
 from cipherscore.dataset import (
     TRAIN,
     TokenColumn,
@@ -34,12 +26,12 @@ from cipherscore.dataset import (
     iterate_tokens,
     read_header,
 )
-from cipherscore.errors import DataError, RecordError
+from cipherscore.errors import ConfigurationError, DataError, RecordError
 from cipherscore.files import atomic_path
 from cipherscore.schema import Schema
 
-FIT_ROWS = 200_000
-"""Levels are fitted on at most this many training rows, evenly spaced; it bounds memory."""
+BLOCK_ROWS = 1 << 20
+"""Copies of rows are shuffled among about this many; it bounds memory."""
 
 Progress = Callable[[int, int], None]
 """Told the number of rows done so far, over all readings, and of all to do; 0 while unknown."""
@@ -62,51 +54,69 @@ def encrypt_table(
     *,
     seed: int = 0,
     labelled: bool = True,
+    draws: int = 1,
     progress: Progress = lambda _done, _total: None,
 ) -> Encrypted:
     """Encrypt ``table`` to the Parquet file ``out`` (see `cipherscore.dataset`).
 
     With a target, rows are split by ``seed`` (those of one ``schema.group`` together), and fields
-    without edges or categories get theirs fitted on the training rows.  The table is read up to
-    three times then; memory stays at some batches, a few bytes a row, and the fitting sample.
+    without edges, categories or homophones get theirs fitted on the training rows.  The table is
+    read up to four times then; memory stays at some batches, a few bytes a row, and the fitting
+    sample.
+
+    Homophones are drawn by ``seed``, those of a table without target at random.  In the schema that
+    is returned homophones that no training row got have weight 0, because the host refuses them.
+
+    Args:
+        table: Raw rows.
+        schema: What they hold.
+        keyset: The owner's keys.
+        out: Parquet file to write.
+        seed: Of the split and of the homophones: same seed, same file.
+        labelled: Whether the table has the target.
+        draws: How often each training row is written, each time with homophones drawn anew; from 2
+            on rows are shuffled, in an order that nobody without the key can undo.
+        progress: Told rows done and to do.
 
     Raises:
+        ConfigurationError: More than one draw, but no target or nothing to draw.
         DataError, RecordError: The table does not fit the schema; ``out`` is left as it was.
-        SchemaError: ``labelled`` is false and the schema has unfitted fields.
+        SchemaError: ``labelled`` is false and the schema has unfitted fields, or there are too many
+            homophones.
     """
+    _check_draws(draws, schema, labelled=labelled)
     split, label = np.empty(0, np.int8), np.empty(0, np.int8)
     passed = total = 0
     if labelled:
         label, group = _read_labels(table, schema, lambda done: progress(done, 0))
         split = grouped_split(label, group, seed) if schema.group else stratified_split(label, seed)
-        passed = len(label) * (2 - schema.fitted)
+        passed = len(label) * (1 + readings(schema))
         total = passed + len(label)
-        schema = _fit(table, schema, split, label, lambda done: progress(len(label) + done, total))
-    codec = RecordCodec(FieldCipher(keyset, schema))
+        schema = fit(
+            table, schema, split, label, keyset, lambda done: progress(len(label) + done, total)
+        )
+        _check_draws(draws, schema, labelled=True)  # no level may be frequent enough
+    cipher = FieldCipher(keyset, schema)
+    codec = RecordCodec(cipher)
     target = arrow_schema(schema.public(), codec.key_id, seed, labelled=labelled)
-    rows = 0
-    with (
-        atomic_path(out) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            target,
-            compression="zstd",
-            use_dictionary=True,
-            write_statistics=False,
-            write_page_checksum=True,
-        ) as writer,
-    ):
-        for batch, columns in _encoded(table, codec):
+    copies = Copies(cipher, split, seed, draws) if labelled and schema.smoothed else None
+    used: dict[str, set[bytes]] = {f.name: set() for f in schema.fields if copies and f.smoothed}
+    written = 0
+    with atomic_path(out) as temporary, _writer(temporary, target) as writer:
+        for rows, columns in _encoded(table, codec, copies):
             arrays = [_arrow(columns[f.name]) for f in schema.fields]
             if labelled:
-                window = slice(rows, rows + len(batch))
-                arrays += [pa.array(label[window]), pa.array(split[window])]
+                arrays += [pa.array(label[rows]), pa.array(split[rows])]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=target))
-            rows += len(batch)
-            progress(passed + rows, total)
-        if not rows:
+            for name, tokens in used.items():
+                taught = columns[name].indices[split[rows] == TRAIN]
+                seen = np.flatnonzero(np.bincount(taught))
+                tokens.update(columns[name].dictionary[at] for at in seen)
+            written += len(rows)
+            progress(passed + int(rows.max()) + 1, total)
+        if not written:
             raise DataError(f"{table.name} has no row")
-    return Encrypted(schema, codec.key_id, rows)
+    return Encrypted(without_unused(schema, codec, used), codec.key_id, written)
 
 
 def decrypt_table(
@@ -148,17 +158,68 @@ def decrypt_table(
     return rows
 
 
+def _check_draws(draws: int, schema: Schema, *, labelled: bool) -> None:
+    if not 1 <= draws <= MAX_DRAWS:
+        raise ConfigurationError(f"draws must be 1 to {MAX_DRAWS}, not {draws}")
+    if draws > 1 and not labelled:
+        raise ConfigurationError("draws are copies of training rows; a table without target has 1")
+    if draws > 1 and not schema.smoothed and not unsmoothed(schema):
+        raise ConfigurationError(
+            f"schema {schema.name!r} has no field with smoothing that gives a level several "
+            f"tokens, so that {draws} draws would be equal copies; add [smoothing] with a smaller "
+            "most_share to the schema, or take one draw"
+        )
+
+
+def _writer(path: Path, target: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        target,
+        compression="zstd",
+        use_dictionary=True,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+
+
 def _encoded(
-    table: RawTable, codec: RecordCodec
-) -> Iterator[tuple[pa.RecordBatch, dict[str, TokenColumn]]]:
-    """Yield each batch with its tokens; errors name the row in the whole table."""
+    table: RawTable, codec: RecordCodec, copies: Copies | None
+) -> Iterator[tuple[np.ndarray, dict[str, TokenColumn]]]:
+    """Yield blocks of encrypted rows: the number of each in the table, int64 [rows], its tokens.
+
+    Errors name the row in the whole table.
+    """
     start = 0
-    for batch in table.batches():
+    for batch in _blocks(table, 1 if copies is None else copies.draws):
+        numbers, rows, nonces = np.arange(start, start + batch.num_rows), None, None
+        if copies is not None:
+            numbers, nonces = copies.of(numbers)
+            rows = numbers - start
         try:
-            yield batch, encode_batch(batch, codec)
+            encoded = encode_batch(batch, codec, nonces, rows)
         except RecordError as error:
             raise error.shifted(start) from None
-        start += len(batch)
+        if len(numbers):
+            yield numbers, encoded
+        start += batch.num_rows
+
+
+def _blocks(table: RawTable, draws: int) -> Iterator[pa.RecordBatch | pa.Table]:
+    """Yield the table's batches, with copies cut or joined to about `BLOCK_ROWS` written rows."""
+    if draws == 1:
+        yield from table.batches()
+        return
+    most = max(1, BLOCK_ROWS // draws)
+    waiting: list[pa.RecordBatch] = []
+    for whole in table.batches():
+        for start in range(0, len(whole), most):
+            batch = whole.slice(start, most)
+            if sum(map(len, waiting)) + len(batch) > most:
+                yield pa.Table.from_batches(waiting)
+                waiting = []
+            waiting.append(batch)
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _read_labels(
@@ -177,42 +238,6 @@ def _read_labels(
         start += len(batch)
         progress(start)
     return np.concatenate(parts), np.concatenate(groups)
-
-
-def _fit(
-    table: RawTable,
-    schema: Schema,
-    split: np.ndarray,
-    label: np.ndarray,
-    progress: Callable[[int], None],
-) -> Schema:
-    """Return ``schema`` with levels fitted on the training rows, every n-th of a large table."""
-    unfitted = [f for f in schema.fields if not f.fitted]
-    if not unfitted:
-        return schema
-    step = -(-int(np.count_nonzero(split == TRAIN)) // FIT_ROWS)
-    numeric = [f for f in unfitted if f.kind == "numeric"]
-    grouped = [f for f in unfitted if f.kind == "categorical"]
-    values: dict[str, list[np.ndarray]] = {f.name: [] for f in numeric}
-    counts: dict[str, Counter[str]] = {f.name: Counter() for f in grouped}
-    classes = [np.empty(0, np.int8)]
-    start = passed = 0
-    for batch in table.batches():
-        train = np.flatnonzero(split[start : start + len(batch)] == TRAIN)
-        chosen = train[-passed % step :: step]
-        rows = pa.array(chosen)
-        for f in numeric:
-            values[f.name].append(numbers(field_column(batch, f).take(rows), f))
-        for f in grouped:
-            counts[f.name].update(category_counts(field_column(batch, f).take(rows), f))
-        classes.append(label[start + chosen])
-        start += len(batch)
-        passed += len(train)
-        progress(start)
-    known = np.concatenate(classes)
-    edges = {f.name: fit_edges(f, np.concatenate(values[f.name]), known) for f in numeric}
-    categories = {f.name: keep_categories(f, counts[f.name], len(known)) for f in grouped}
-    return schema.with_edges(edges).with_categories(categories)
 
 
 def _arrow(column: TokenColumn) -> pa.DictionaryArray:

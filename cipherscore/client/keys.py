@@ -22,7 +22,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,6 +38,7 @@ FORMAT = "cipherscore-keyset"
 FORMAT_VERSION = 1
 MASTER_KEY_LENGTH = 32
 FIELD_KEY_LENGTH = 64
+SMOOTHING_KEY_LENGTH = 32
 MIN_PASSPHRASE_LENGTH = 12
 MAX_FILE_LENGTH = 1 << 20
 PASSPHRASE_VARIABLE = "CIPHERSCORE_PASSPHRASE"  # noqa: S105 - a name, no secret
@@ -90,13 +91,32 @@ class Keyset:
         Raises:
             UnknownKeyId: The keyset holds no key ``key_id``.
         """
+        return self._derive(key_id, FIELD_KEY_LENGTH, "cipherscore field key", schema, field_name)
+
+    def smoothing_key(
+        self, key_id: str, schema: str, purpose: Literal["choice", "order", "weights"]
+    ) -> bytes:
+        """Derive a 32-byte AES-256 key of frequency smoothing by HKDF-SHA256 (RFC 5869).
+
+        Args:
+            key_id: Id of the master key.
+            schema: The schema's identity.
+            purpose: Choice of homophones, order of rows, or weights of homophones.
+
+        Raises:
+            UnknownKeyId: The keyset holds no key ``key_id``.
+        """
+        label = "cipherscore smoothing key"
+        return self._derive(key_id, SMOOTHING_KEY_LENGTH, label, schema, purpose)
+
+    def _derive(self, key_id: str, length: int, *parts: str) -> bytes:
+        """Derive ``length`` bytes; each part is told with its length, so that none runs over."""
         if key_id not in self._keys:
             raise UnknownKeyId(
                 f"the keyset has no key {shorten(key_id)}; it holds {', '.join(self.key_ids)}"
             )
-        parts = ("cipherscore field key", schema, field_name)
         info = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
-        return HKDF(SHA256(), FIELD_KEY_LENGTH, None, info).derive(self._keys[key_id])
+        return HKDF(SHA256(), length, None, info).derive(self._keys[key_id])
 
     def save(
         self, path: Path, passphrase: str, parameters: Argon2Parameters = RFC9106_LOW_MEMORY

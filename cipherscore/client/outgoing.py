@@ -84,10 +84,10 @@ def token_rows(table: pb.TokenTable) -> Iterator[dict[str, bytes]]:
 
 def _rows_per_request(codec: RecordCodec, limit: int) -> int:
     """Return `limit`, or fewer where that many rows could make more than `REQUEST_BYTES`."""
-    columns = [(len(column), max(map(len, column.values()))) for column in codec.tokens.values()]
+    columns = [(len(column), max(map(len, column))) for column in codec.levels.values()]
     rows = limit
     while rows > 1:
-        largest = sum(2 * rows + min(rows, levels) * (length + 4) for levels, length in columns)
+        largest = sum(2 * rows + min(rows, tokens) * (length + 4) for tokens, length in columns)
         if largest <= REQUEST_BYTES:
             break
         rows //= 2

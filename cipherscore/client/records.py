@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cipherscore.client.encryption import FieldCipher
+from cipherscore.client.homophones import NONCE_LENGTH, FieldTokens
 from cipherscore.errors import DataError, DecryptionError
 from cipherscore.schema import MISSING_LEVEL, OTHER_LEVEL, Field, Schema
 
@@ -19,12 +21,13 @@ class Readable:
 
 
 class RecordCodec:
-    """Encrypts raw records and decrypts tokens, with every level's token computed once.
+    """Encrypts raw records and decrypts tokens, with every level's tokens computed once.
 
     Args:
         cipher: The field cipher of a fitted schema.
 
-    ``tokens`` holds, per field, every level's token.
+    ``tokens`` holds, per field, every level's tokens: one, or its homophones.  ``levels`` holds,
+    per field, the level of every token.  ``prf`` chooses homophones; None where no field has some.
     """
 
     def __init__(self, cipher: FieldCipher) -> None:
@@ -32,29 +35,49 @@ class RecordCodec:
         self.key_id = cipher.key_id
         self._cipher = cipher
         self.tokens = {f.name: cipher.tokens(f.name) for f in cipher.schema.fields}
-        self._levels = {
-            name: {token: level for level, token in column.items()}
+        self.levels = {
+            name: {token: level for level, tokens in column.items() for token in tokens}
             for name, column in self.tokens.items()
         }
+        self.choices = {
+            f.name: FieldTokens(self.tokens[f.name], {n: f.weights_of(n) for n in f.levels})
+            for f in cipher.schema.fields
+        }
+        self.prf = cipher.smoothing_prf("choice") if cipher.schema.smoothed else None
 
-    def encode(self, record: Mapping[str, object], row: int | None = None) -> dict[str, bytes]:
+    def encode(
+        self, record: Mapping[str, object], row: int | None = None, nonce: bytes | None = None
+    ) -> dict[str, bytes]:
         """Return the token of every field of ``record``, which holds raw columns or fields by name.
 
         The target, the group and dropped columns may be present and are ignored, so that labelled
         rows can be scored as they are.
 
+        Args:
+            record: The raw values.
+            row: Its number, for messages.
+            nonce: Decides which homophones the record gets, `NONCE_LENGTH` bytes; by default a
+                fresh random one, so that a repeated record has other tokens.
+
         Raises:
+            ConfigurationError: The nonce has another length, in a schema with homophones.
             DataError: A field is missing, or one is present that the schema does not know.
             RecordError: A value is not allowed.
         """
         tokens = {}
-        for f in self.schema.fields:
+        draws = self._draws(nonce)
+        for place, f in enumerate(self.schema.fields):
             name = f.source
             if name not in record:
                 name = f.name
             if name not in record:
                 raise DataError(f"{_record(row)} lacks field {f.source!r}; allowed: {f.allowed}")
-            tokens[f.name] = self.tokens[f.name][f.level_of(record[name], row)]
+            level = f.level_of(record[name], row)
+            same = self.tokens[f.name][level]
+            if len(same) == 1:
+                tokens[f.name] = same[0]
+            else:
+                tokens[f.name] = self.choices[f.name].choose(level, draws[place])
         unknown = record.keys() - tokens.keys() - self.schema.unread
         if unknown and (unknown := unknown - set(self.schema.raw_names)):
             names = ", ".join(sorted(repr(name)[:40] for name in unknown)[:5])
@@ -81,8 +104,15 @@ class RecordCodec:
             for name, level in levels.items()
         }
 
+    def _draws(self, nonce: bytes | None) -> Sequence[int]:
+        if self.prf is None:
+            return ()
+        if nonce is None:
+            nonce = secrets.token_bytes(NONCE_LENGTH)
+        return self.prf.draws(nonce, len(self.schema.fields))
+
     def _level(self, name: str, token: bytes) -> str | None:
-        level = self._levels.get(name, {}).get(token)
+        level = self.levels.get(name, {}).get(token)
         if level is None:
             level = self._cipher.decrypt(name, token)
             if level not in self.tokens[name]:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cipherscore.client.homophones import DRAW_BITS, FieldTokens
+from cipherscore.client.nonces import column_draws, random_nonces
 from cipherscore.client.records import RecordCodec
 from cipherscore.dataset import TokenColumn
 from cipherscore.errors import DataError, RecordError, shorten
@@ -18,28 +20,51 @@ _NUMBER_PATTERN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 """The texts that `cipherscore.field.number_of` takes for numbers."""
 
 
-def encode_batch(batch: pa.RecordBatch | pa.Table, codec: RecordCodec) -> dict[str, TokenColumn]:
+def encode_batch(
+    batch: pa.RecordBatch | pa.Table,
+    codec: RecordCodec,
+    nonces: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> dict[str, TokenColumn]:
     """Encrypt every field of ``batch``.
 
     Dictionaries are sorted by token bytes and hold only tokens that occur, so that neither their
     order nor their size tells about the schema.
+
+    Args:
+        batch: Raw columns.
+        codec: Encrypts.
+        nonces: uint8 [encrypted rows, 12], which decide on homophones; by default random ones.
+        rows: int64 [encrypted rows], which row of the batch each is; by default each row once.
 
     Raises:
         DataError: A field is missing.
         RecordError: A value is not allowed; names the field and the first such row of the batch.
     """
     encoded = {}
-    for f in codec.schema.fields:
-        column = field_column(batch, f)
-        levels = level_indices(column, f)
-        tokens = codec.tokens[f.name]
-        used = np.flatnonzero(np.bincount(levels, minlength=len(f.levels)))
-        ordered = sorted(used, key=lambda level, t=tokens, f=f: t[f.levels[level]])  # type: ignore[misc]
-        position = np.zeros(len(f.levels), np.int16)
+    if nonces is None and codec.prf is not None:
+        nonces = random_nonces(batch.num_rows if rows is None else len(rows))
+    for place, f in enumerate(codec.schema.fields):
+        chosen = level_indices(field_column(batch, f), f)
+        if rows is not None:
+            chosen = chosen[rows]
+        choices = codec.choices[f.name]
+        if f.smoothed and codec.prf is not None and nonces is not None:
+            chosen = _homophones(chosen, choices, column_draws(codec.prf, nonces, place))
+        tokens = choices.tokens
+        used = np.flatnonzero(np.bincount(chosen, minlength=len(tokens)))
+        ordered = sorted(used, key=tokens.__getitem__)
+        position = np.zeros(len(tokens), np.int16)
         position[ordered] = np.arange(len(ordered), dtype=np.int16)
-        dictionary = tuple(tokens[f.levels[level]] for level in ordered)
-        encoded[f.name] = TokenColumn(dictionary, position[levels])
+        encoded[f.name] = TokenColumn(tuple(tokens[at] for at in ordered), position[chosen])
     return encoded
+
+
+def _homophones(levels: np.ndarray, choices: FieldTokens, draws: np.ndarray) -> np.ndarray:
+    """Return int64 [rows]: the position in ``choices.tokens`` that each row's draw chooses."""
+    keys = levels.astype(np.uint64) << np.uint64(DRAW_BITS) | draws
+    starts = np.array(choices.starts, np.uint64)
+    return np.asarray(np.searchsorted(starts, keys, side="right") - 1)
 
 
 def level_indices(column: pa.Array, field: Field) -> np.ndarray:

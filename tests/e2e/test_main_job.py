@@ -269,7 +269,7 @@ def test_the_host_holds_no_key_and_no_plaintext(
         assert job.predict(applicants).status_code == 200
     assert job.predict([CAPSTONE | {"purpose": SENTINEL}]).status_code == 400
     sought = hunt(job, applicants)
-    token = job.codec.tokens["property"]["A124"]
+    (token,) = job.codec.tokens["property"]["A124"]
     version = job.production(CLASSIFIER)
     seen = Hunt({"token": token, "model": version.tag.encode(), "field": b"existingchecking"})
 
@@ -312,7 +312,7 @@ def test_the_hosts_files_hold_no_key_and_no_plaintext(
         assert sought.in_file(path) == Counter(), path
         assert path.name not in {"keyset.json", "passphrase", "schema.toml", "applicant.json"}
     # The same search finds what is there.
-    token = job.codec.tokens["property"]["A124"]
+    (token,) = job.codec.tokens["property"]["A124"]
     assert Hunt({"token": token}).in_file(job.home / "host" / "tokens.parquet")
     assert sought.in_file(job.home / "owner" / "schema.toml")
     assert sought.in_file(SAMPLE)

@@ -1,5 +1,6 @@
 """The command line: help, exit codes, JSON, and one line for each error."""
 
+import csv
 import json
 import os
 import subprocess
@@ -14,8 +15,10 @@ import typer
 from typer.testing import CliRunner
 
 from cipherscore import cli
+from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.keys import KEYSET_VARIABLE, PASSPHRASE_VARIABLE, Keyset
-from cipherscore.dataset import read_tokens
+from cipherscore.client.records import RecordCodec
+from cipherscore.dataset import TRAIN, read_tokens
 from cipherscore.errors import (
     CipherScoreError,
     ConfigurationError,
@@ -28,7 +31,7 @@ from cipherscore.errors import (
 )
 from cipherscore.rekeymap import RekeyMap
 from cipherscore.schema import Source
-from cipherscore.schema_file import load_schema
+from cipherscore.schema_file import format_schema, load_schema
 from tests.conftest import CHEAP_KDF
 from tests.support.real_data import german_credit
 
@@ -243,6 +246,44 @@ def test_rotation(run, encrypted, keyset):
     assert set(read_tokens(encrypted / "host/tokens.parquet").columns["age"].dictionary) <= set(
         renamed.fields["age"]
     )
+
+
+def test_smoothing_from_schema_to_rotation(run, home, sample_path, tmp_path, keyset):
+    """Encrypt with draws, decrypt, check and rotate: the map knows every token of the table."""
+    text = format_schema(load_schema("german-credit"))
+    smoothed = tmp_path / "smoothed.toml"
+    head, fields = text.split("[source]", 1)
+    smoothed.write_text(f"{head}[smoothing]\nmost_share = 0.1\n\n[source]{fields}")
+    words = ("encrypt", "--schema", smoothed, "--data", sample_path)
+    refused(run("encrypt", "--data", sample_path, "--draws", "2"), 2, "no field with smoothing")
+    assert run(*words, "--draws", "0")[0] == 2
+    code, out, _ = run(*words, "--draws", "3", "--json")
+    facts = json.loads(out)
+    table = read_tokens(home / "host/tokens.parquet")
+    assert (code, facts["rows"], facts["draws"]) == (0, table.rows, 3)
+    assert table.rows == 1000 + 2 * (table.split == TRAIN).sum() // 3
+    assert run("decrypt", home / "host/tokens.parquet", "--out", tmp_path / "levels.csv")[0] == 0
+    assert len((tmp_path / "levels.csv").read_text().splitlines()) == table.rows + 1
+    facts = json.loads(run("schema", "check", home / "owner/schema.toml", "--json")[1])
+    width = sum(len(column.dictionary) for column in table.columns.values())
+    assert sum(f["tokens"] for f in facts["fields"]) >= width > 150
+    assert json.loads(run("schema", "check", smoothed, "--json")[1])["fields"][0]["tokens"] is None
+    assert run("keys", "rotate")[0] == 0
+    (path,) = (home / "owner").glob("rekey-*.json")
+    renamed = RekeyMap.read(path)
+    after = table.build_vocabulary().translate(renamed.to_key, renamed.fields)
+    rotated = Keyset.load(home / "owner/keyset.json", PASSPHRASE)
+    fitted = load_schema(home / "owner/schema.toml")
+    old, new = (FieldCipher(keys, fitted) for keys in (keyset, rotated))
+    for name, tokens in table.build_vocabulary().tokens.items():
+        for token, renewed in zip(tokens, after.tokens[name], strict=True):
+            assert renewed[1:5] == bytes.fromhex(rotated.primary)
+            assert old.decrypt(name, token) == new.decrypt(name, renewed)
+    # The client under the new key draws no token that the renamed model lacks.
+    codec = RecordCodec(new)
+    for record in csv.DictReader(sample_path.open(encoding="utf-8", newline="")):
+        known = (t in after.index[n] for n, t in codec.encode(record).items())
+        assert all(known)
 
 
 def test_data(run, sample_path, tmp_path):

@@ -38,7 +38,7 @@ class Doorman(HostDouble):
     """A host that keeps the credentials it was shown."""
 
     def __init__(self) -> None:
-        super().__init__({"colour": list(CODEC.tokens["colour"].values())}, CODEC.key_id)
+        super().__init__({"colour": list(CODEC.levels["colour"])}, CODEC.key_id)
         self.shown: list[str | None] = []
 
     def _begin(self, request, context) -> None:

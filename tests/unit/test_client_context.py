@@ -37,7 +37,7 @@ class Listening(HostDouble):
     """Keeps the metadata of its calls."""
 
     def __init__(self) -> None:
-        tokens = {name: list(column.values()) for name, column in CODEC.tokens.items()}
+        tokens = {name: list(column) for name, column in CODEC.levels.items()}
         super().__init__(tokens, CODEC.key_id)
         self.metadata: list[dict[str, Any]] = []
 

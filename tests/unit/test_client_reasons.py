@@ -69,7 +69,7 @@ def facts(score) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def host():
-    tokens = {name: list(column.values()) for name, column in CODEC.tokens.items()}
+    tokens = {name: list(column) for name, column in CODEC.levels.items()}
     double = HostDouble(tokens, CODEC.key_id)
     with serve(double) as port:
         double.port = port

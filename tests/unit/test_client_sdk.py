@@ -97,7 +97,7 @@ def expected(rows) -> list[Score]:
 @pytest.fixture
 def server():
     """One of its own for each test: a request that a test gave up may reach it late."""
-    tokens = {name: list(column.values()) for name, column in CODEC.tokens.items()}
+    tokens = {name: list(column) for name, column in CODEC.levels.items()}
     host = HostDouble(tokens, CODEC.key_id)
     with serve(host) as port:
         yield host, port
@@ -374,7 +374,7 @@ class TestGenerate:
     @given(choice=st.lists(st.sampled_from(SCHEMA.fields[2].levels), min_size=1, max_size=700))
     @settings(deadline=None)
     def test_a_column_survives_the_wire(self, choice):
-        tokens = [CODEC.tokens["town"][level] for level in choice]
+        tokens = [CODEC.tokens["town"][level][0] for level in choice]
         column = pb.TokenColumn.FromString(_column("town", tokens).SerializeToString())
         assert unpack(column) == tokens
         assert _levels(CODEC, column, len(choice)) == choice

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 
-from cipherscore.client import dialect, encrypt, sources
+from cipherscore.client import dialect, fitting, sources
 from cipherscore.client.encrypt import decrypt_table, encrypt_table
 from cipherscore.client.keys import Keyset
 from cipherscore.client.sources import find_table, from_arrow, read_csv
@@ -234,7 +234,7 @@ def test_bins_know_nothing_of_validation_and_test_rows(tmp_path, sample):
 
 
 def test_bins_of_large_tables_are_fitted_on_a_sample(tmp_path, sample, monkeypatch):
-    monkeypatch.setattr(encrypt, "FIT_ROWS", 100)
+    monkeypatch.setattr(fitting, "FIT_ROWS", 100)
     schema = load_schema("german-credit")
     made = [
         encrypt_table(from_arrow(sample), schema, KEYS, tmp_path / str(i), seed=4).schema

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from cipherscore.errors import ConfigurationError, DataError
+from cipherscore.schema import Smoothing
 from evaluation import depth, keras_baseline
 from evaluation.command import classifier_figures
 from evaluation.contestants import MAIN, Contestant, contestants, keras_scores, network, peer
@@ -115,6 +116,25 @@ def test_plain_levels_hold_what_tokens_stand_for(keyset):
     column = in_plain(tokens, codec).columns["color"]
     assert [column.dictionary[i].decode() for i in column.indices] == raw.texts("color").tolist()
     assert not {b"r", b"b"} & set(tokens.columns["color"].dictionary)
+
+
+def test_homophones_come_from_training_rows_only(keyset):
+    raw = tiny_table()
+    fields = tuple(replace(f, smoothing=Smoothing(0.1)) for f in raw.schema.fields)
+    raw = replace(raw, schema=replace(raw.schema, fields=fields))
+    fold = next(folds(raw, 1, 3, seed=0))
+    tokens, codec = token_dataset(raw, fold, keyset)
+    colors = raw.texts("color")
+    for level, weights in codec.schema.by_name["color"].homophones.items():
+        share = np.mean(colors[fold.train] == level)
+        assert len(weights) == max(1, np.ceil(share / 0.1 - 1e-9))
+    column = tokens.columns["color"]
+    assert len(column.dictionary) > len(codec.schema.by_name["color"].levels)
+    assert [codec.levels["color"][column.dictionary[i]] for i in column.indices] == colors.tolist()
+    plain = in_plain(tokens, codec).columns["color"]
+    assert [plain.dictionary[i].decode() for i in plain.indices] == colors.tolist()
+    again, _ = token_dataset(raw, fold, keyset)
+    assert (again.columns["color"].indices == column.indices).all()
 
 
 def test_absent_texts_are_one_level():

@@ -64,7 +64,7 @@ def classes(rows):
 @pytest.fixture
 def server():
     """One of its own for each test: a request that a test gave up may reach it late."""
-    tokens = {name: list(column.values()) for name, column in CODEC.tokens.items()}
+    tokens = {name: list(column) for name, column in CODEC.levels.items()}
     host = HostDouble(tokens, CODEC.key_id)
     with serve(host) as port:
         yield host, port

@@ -146,7 +146,7 @@ def test_new_categories_at_scoring_time(tmp_path, messy):
     schema, _ = encrypted(tmp_path, messy, messy_schema(messy).schema)
     codec = RecordCodec(FieldCipher(KEYS, schema))
     record = read_records(find_table(schema, messy), schema, [0])[0]
-    other = codec.tokens["Town"][OTHER_LEVEL]
+    (other,) = codec.tokens["Town"][OTHER_LEVEL]
     for town in ("Atlantis", "x" * 1000, 17, "(other)", "<missing>"):
         assert codec.encode({**record, "Town": town})["Town"] == other
     assert codec.explain({"Town": OTHER_LEVEL})["Town"].meaning == "any other value"
@@ -167,7 +167,7 @@ def test_categories_are_counted_on_training_rows(tmp_path, messy):
     others = {name for name in towns if name not in fitted.by_name["Town"].categories}
     assert others
     column = tokens.columns["Town"]
-    other = RecordCodec(FieldCipher(KEYS, fitted)).tokens["Town"][OTHER_LEVEL]
+    (other,) = RecordCodec(FieldCipher(KEYS, fitted)).tokens["Town"][OTHER_LEVEL]
     assert [column.dictionary[i] == other for i in column.indices] == [t in others for t in towns]
 
 
