@@ -11,6 +11,7 @@ from typing import Any
 from attacks import report
 from attacks.token_study import KINDS, TokenStudy, token_tables
 from cipherscore.client.sources import RawTable
+from cipherscore.errors import ConfigurationError
 from cipherscore.schema import Schema
 from evaluation.folds import RawData
 from evaluation.page import clean, versions
@@ -53,9 +54,15 @@ def audit(request: Request, source: RawTable, progress: Progress = silent) -> di
     Everything runs on one thread.  Interrupt it, run it again: it goes on where it stopped.
 
     Raises:
-        ConfigurationError: ``out`` holds a foreign file.
+        ConfigurationError: ``out`` holds a foreign file, or the schema asks for smoothing.
         DataError: The table cannot be used, or has too few rows.
     """
+    smoothed = [field.name for field in request.schema.fields if field.smoothing]
+    if smoothed:
+        raise ConfigurationError(
+            f"field {smoothed[0]!r} is smoothed: the attacks name one token a level and know "
+            "nothing of homophones; audit the table with a schema without smoothing"
+        )
     raw = RawData.read(request.schema, source)
     if request.fresh:
         (request.out / RESULTS_FILE).unlink(missing_ok=True)

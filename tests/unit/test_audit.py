@@ -18,9 +18,10 @@ from attacks.report import render
 from attacks.token_study import CLASSES, MATCHING, SHARES, TITLES, attacked
 from cipherscore.cli.audit import audit
 from cipherscore.client.sources import find_table
-from cipherscore.errors import DataError
+from cipherscore.errors import ConfigurationError, DataError
 from cipherscore.schema import Binning, Field, Schema, Target
 from cipherscore.schema_file import load_schema, save_schema
+from cipherscore.smoothing import Smoothing
 from evaluation.folds import RawData
 from tests.support.pages import Page
 from tests.support.raw_tables import tiny_table
@@ -97,6 +98,14 @@ def test_a_shifted_sample_has_more_bad_rows():
 def test_a_table_too_small_to_divide_is_refused():
     with pytest.raises(DataError, match=r"19 rows are too few to audit; give 20 or more"):
         Cut.of(tiny_table(rows=19), 0, 0)
+
+
+def test_a_schema_with_smoothing_is_refused(tmp_path):
+    schema = load_schema("german-credit")
+    first, *others = schema.fields
+    smoothed = replace(schema, fields=(replace(first, smoothing=Smoothing(0.1)), *others))
+    with pytest.raises(ConfigurationError, match=rf"field '{first.name}' is smoothed"):
+        command.audit(command.Request(smoothed, tmp_path), find_table(schema, None))
 
 
 def test_german_credit_is_named_almost_whole():
