@@ -35,6 +35,12 @@ from cipherscore.files import write_bytes, write_json
 
 CIPHERSCORE = Path(sys.executable).with_name("cipherscore")
 SCORED_ROWS = 1_000
+STEPS = (
+    "keys", "infer", "encrypt", "train classifier", "export classifier", "promote classifier",
+    "train generator", "export generator", "promote generator", "read", "serve: start", "score",
+    "generate",
+)  # fmt: skip
+"""Names of the steps in the order of the report."""
 START_SECONDS = 120.0
 Figures = dict[str, float]
 
@@ -179,7 +185,8 @@ def travel(name: str, file: Path, home: Path, *, generator: bool) -> dict[str, A
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return seconds of each step, a row per table, with the highest peak and the test AUC."""
-    names = list(dict.fromkeys(step for found in results.values() for step in found["steps"]))
+    taken = {step for found in results.values() for step in found["steps"]}
+    names = [step for step in STEPS if step in taken]
     lines = [f"| table | {' | '.join(names)} | all steps | peak MB | test AUC |"]
     lines.append("| --- |" + " ---: |" * (len(names) + 3))
     for table, found in results.items():
