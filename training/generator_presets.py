@@ -20,6 +20,7 @@ class LargerTable:
     batch: int
     steps: int
     check_every: int
+    pair_weight: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class GeneratorPreset:
                     batch=size.batch,
                     steps=size.steps,
                     check_every=size.check_every,
+                    pair_weight=size.pair_weight,
                 )
         return found
 
@@ -103,8 +105,12 @@ DEFAULT = GeneratorPreset(
     source="five splits of German Credit: TSTR 0.789, real rows 0.791, closeness share 0.52; see "
     "docs/synthetic-data.md",
     larger=(
-        LargerTable(5_000, (256, 256), (256, 256), batch=512, steps=2_500, check_every=250),
-        LargerTable(20_000, (512, 512), (256, 256), batch=512, steps=6_000, check_every=500),
+        LargerTable(
+            5_000, (256, 256), (256, 256), batch=512, steps=2_500, check_every=250, pair_weight=0.5
+        ),
+        LargerTable(
+            20_000, (512, 512), (256, 256), batch=512, steps=4_000, check_every=500, pair_weight=0.5
+        ),
     ),
 )
 

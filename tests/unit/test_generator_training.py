@@ -90,13 +90,13 @@ def test_presets_batches_can_be_quartered_for_tables_of_all_sizes(rows):
 
 def test_larger_tables_get_wider_networks_and_longer_trainings():
     sizes = [DEFAULT.for_table(rows) for rows in (1, 4_999, 5_000, 19_999, 20_000, 10**6)]
-    assert [found.steps for found in sizes] == [800, 800, 2_500, 2_500, 6_000, 6_000]
+    assert [found.steps for found in sizes] == [800, 800, 2_500, 2_500, 4_000, 4_000]
     assert [found.generator_hidden[0] for found in sizes] == [128, 128, 256, 256, 512, 512]
 
 
 def test_the_networks_fit_the_number_of_rows_and_are_found_again(tmp_path, monkeypatch):
     small = SMALL_PRESETS["default"]
-    wider = LargerTable(300, (24,), (16,), batch=16, steps=8, check_every=4)
+    wider = LargerTable(300, (24,), (16,), batch=16, steps=8, check_every=4, pair_weight=1.0)
     monkeypatch.setattr(
         generator, "generator_preset", lambda _: dataclasses.replace(small, larger=(wider,))
     )
