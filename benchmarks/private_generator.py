@@ -63,8 +63,8 @@ def sources(
     fitted = fit_generator(learned, sizes, DEFAULT, seed)
     yield "default", fitted.sampler, fitted.class_prior
     tables = class_tables(learned.indices, learned.label, sizes)
-    trainer = TableTrainer(DEFAULT, sizes, tables, seed)
-    trainer.advance(0, DEFAULT.steps)
+    trainer = TableTrainer(fitted.preset, sizes, tables, seed)
+    trainer.advance(0, fitted.preset.steps)
     yield "no noise", trainer.sampler(), fitted.class_prior
     for epsilon in sorted(epsilons, reverse=True):
         budget = PrivacyBudget.for_rows(epsilon, None, len(learned.label))
