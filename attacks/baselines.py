@@ -14,7 +14,10 @@ def mode_guess(table: TokenTable, auxiliary: Auxiliary) -> Guess:
 
 
 def random_guess(table: TokenTable, auxiliary: Auxiliary, seed: int) -> Guess:
-    """Name levels at random, none twice in a field."""
+    """Name levels at random; none twice in a field before all are named once."""
     generator = np.random.default_rng(seed)
     both = zip(table.counts, auxiliary.sizes, strict=True)
-    return [generator.permutation(size)[: len(tokens)].astype(np.int32) for tokens, size in both]
+    return [
+        np.resize(generator.permutation(size), len(tokens)).astype(np.int32)
+        for tokens, size in both
+    ]

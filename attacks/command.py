@@ -35,6 +35,7 @@ class Request:
         kinds: Of the attacker's samples, names of `attacks.token_study.KINDS`.
         cuts: How many times the table is cut; None for as many as its size asks for.
         seed: Of cuts and samples.
+        draws: How often each row is written, where the schema asks for smoothing.
         fresh: Whether to forget earlier results.
         command: The command line, for the report.
     """
@@ -44,6 +45,7 @@ class Request:
     kinds: Sequence[str] = tuple(KINDS)
     cuts: int | None = None
     seed: int = 0
+    draws: int = 1
     fresh: bool = False
     command: str = ""
 
@@ -54,21 +56,21 @@ def audit(request: Request, source: RawTable, progress: Progress = silent) -> di
     Everything runs on one thread.  Interrupt it, run it again: it goes on where it stopped.
 
     Raises:
-        ConfigurationError: ``out`` holds a foreign file, or the schema asks for smoothing.
+        ConfigurationError: ``out`` holds a foreign file, or several draws are asked for
+            without smoothing.
         DataError: The table cannot be used, or has too few rows.
     """
-    smoothed = [field.name for field in request.schema.fields if field.smoothing]
-    if smoothed:
+    if request.draws > 1 and not any(field.smoothing for field in request.schema.fields):
         raise ConfigurationError(
-            f"field {smoothed[0]!r} is smoothed: the attacks name one token a level and know "
-            "nothing of homophones; audit the table with a schema without smoothing"
+            f"{request.draws} draws of schema {request.schema.name!r}, which has no smoothing, "
+            "would be equal copies; add [smoothing] to the schema, or take one draw"
         )
     raw = RawData.read(request.schema, source)
     if request.fresh:
         (request.out / RESULTS_FILE).unlink(missing_ok=True)
     store = Store(request.out / RESULTS_FILE)
     cuts = request.cuts or (20 if raw.rows < LARGE_ROWS else 10)
-    study = TokenStudy(raw, cuts, request.kinds, request.seed, store)
+    study = TokenStudy(raw, cuts, request.kinds, request.seed, store, request.draws)
     run(list(study.tasks()), store, progress)
     content: dict[str, Any] = clean({
         "format": FORMAT,

@@ -6,6 +6,7 @@ and the attacker is taken to know them: edges of bins are no secret of the ciphe
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,14 @@ import pyarrow as pa
 
 from attacks.view import Auxiliary, Indices, KnownRows, TokenTable
 from cipherscore.client.encryption import FieldCipher
+from cipherscore.client.fitting import fit_homophones
+from cipherscore.client.homophones import HomophonePrf
 from cipherscore.client.keys import Keyset
+from cipherscore.client.nonces import table_nonces
 from cipherscore.client.records import RecordCodec
+from cipherscore.client.sources import from_arrow
 from cipherscore.client.tables import encode_batch, field_column, level_indices
+from cipherscore.dataset import TRAIN
 from cipherscore.errors import DataError
 from evaluation.folds import RawData, Rows
 
@@ -31,22 +37,31 @@ class Cut:
     Args:
         number: Of the cut; with the seed it decides all that is drawn.
         seed: Of the audit.
-        table: The encrypted half, as the host holds it.
-        truth: int32 [rows, fields], the levels of the encrypted half.
+        rows: Of the encrypted half.
+        table: The encrypted half, as the host holds it; a row that was drawn several times is in it
+            as often.
+        truth: int32 [rows of the table, fields], the levels of the encrypted half.
         pool: The other half, in random order.
     """
 
     number: int
     seed: int
+    rows: int
     table: TokenTable
     truth: Indices
     pool: Auxiliary
 
     @classmethod
-    def of(cls, raw: RawData, number: int, seed: int) -> Cut:
+    def of(cls, raw: RawData, number: int, seed: int, draws: int = 1) -> Cut:
         """Divide a table and encrypt one half under a fresh key.
 
         Rows of one group stay together where the schema names a group column.
+
+        Args:
+            raw: The table.
+            number: Of the cut.
+            seed: Of the audit.
+            draws: How often each row is written, for a schema with smoothing.
 
         Raises:
             DataError: The table is too small to divide.
@@ -54,19 +69,29 @@ class Cut:
         if raw.rows < LEAST_ROWS:
             raise DataError(f"{raw.rows} rows are too few to audit; give {LEAST_ROWS} or more")
         encrypted, others = _halves(raw, np.random.default_rng([seed, number]))
-        schema = raw.fitted(encrypted)
-        half = raw.table.take(pa.array(encrypted))
-        codec = RecordCodec(FieldCipher(Keyset.create(), schema))
-        columns = encode_batch(half, codec).values()
-        pool = _levels(raw.table.take(pa.array(others)), codec)
-        sizes = tuple(len(field.levels) for field in schema.fields)
-        return cls(
-            number,
-            seed,
-            TokenTable.numbered([column.indices for column in columns], raw.label[encrypted]),
-            _levels(half, codec),
-            Auxiliary(pool, raw.label[others], sizes),
+        half, label = raw.table.take(pa.array(encrypted)), raw.label[encrypted]
+        randomness = HomophonePrf(hashlib.sha256(b"audit %d %d" % (seed, number)).digest())
+        codec = _codec(raw, encrypted, half, randomness)
+        draws = draws if codec.schema.smoothed else 1
+        copies = np.arange(draws * len(label))
+        if draws > 1:
+            copies = np.random.default_rng([seed, number, 3]).permutation(copies)
+        draw, written = np.divmod(copies, len(label))
+        nonces = table_nonces(seed, written, draw)
+        columns = encode_batch(half, codec, nonces, written).values()
+        asked = [f.smoothing for f in codec.schema.fields if f.smoothing]
+        table = TokenTable.numbered(
+            [column.indices for column in columns],
+            label[written],
+            draws=draws,
+            most_share=min((one.most_share for one in asked), default=1.0),
+            even=all(one.method == "proportional" for one in asked),
         )
+        pool = _levels(raw.table.take(pa.array(others)), codec)
+        sizes = tuple(len(field.levels) for field in codec.schema.fields)
+        truth = _levels(half, codec)[written]
+        sample = Auxiliary(pool, raw.label[others], sizes)
+        return cls(number, seed, len(label), table, truth, sample)
 
     def sample(self, share: float, *, shifted: bool) -> Auxiliary:
         """Return the attacker's sample, ``share`` times as many rows as are encrypted.
@@ -76,7 +101,7 @@ class Cut:
         than it should be, so that these shares, and those of all that depends on them, are wrong.
         """
         rows = len(self.pool.label)
-        wanted = max(1, min(rows, round(share * len(self.table.label))))
+        wanted = max(1, min(rows, round(share * self.rows)))
         chosen = np.arange(wanted)
         if shifted:
             generator = np.random.default_rng([self.seed, self.number, 1])
@@ -87,9 +112,9 @@ class Cut:
         return Auxiliary(self.pool.levels[chosen], self.pool.label[chosen], self.pool.sizes)
 
     def known(self, count: int) -> KnownRows:
-        """Return ``count`` rows of the encrypted half as known, fewer in a small table."""
+        """Return ``count`` rows of the table as known, fewer in a small one."""
         generator = np.random.default_rng([self.seed, self.number, 2])
-        rows = generator.permutation(len(self.truth))[: min(count, len(self.truth) // 2)]
+        rows = generator.permutation(len(self.truth))[: min(count, self.rows // 2)]
         return KnownRows(rows, self.truth[rows])
 
 
@@ -102,6 +127,18 @@ def _halves(raw: RawData, generator: np.random.Generator) -> tuple[Rows, Rows]:
     place = generator.permutation(int(member.max()) + 1)[member]
     first = place < len(np.unique(member)) // 2
     return order[first[order]], order[~first[order]]
+
+
+def _codec(raw: RawData, rows: Rows, half: pa.Table, randomness: HomophonePrf) -> RecordCodec:
+    """Return the codec of a fresh key, with levels and homophones fitted on some rows.
+
+    Homophones come from ``randomness`` and not from the key, so that figures depend on the seed.
+    """
+    split = np.full(len(rows), TRAIN, np.int8)
+    schema = fit_homophones(from_arrow(half), raw.fitted(rows), split, randomness)
+    codec = RecordCodec(FieldCipher(Keyset.create(), schema))
+    codec.prf = randomness if schema.smoothed else None
+    return codec
 
 
 def _levels(table: pa.Table, codec: RecordCodec) -> Indices:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-from attacks.view import Auxiliary, Guess, TokenTable
+from attacks.view import Attack, Auxiliary, Guess, TokenTable
 
 PSEUDO_ROWS = 0.5
 """Rows added to each cell of the sample's tables, so that an unseen level is not impossible."""
+ROUNDING = 1e-9
 
 
 def by_rank(table: TokenTable, auxiliary: Auxiliary) -> Guess:
@@ -35,6 +36,41 @@ def by_assignment(table: TokenTable, auxiliary: Auxiliary) -> Guess:
         likelihood = seen @ np.log(known / known.sum()).T
         guess.append(linear_sum_assignment(likelihood, maximize=True)[1].astype(np.int32))
     return guess
+
+
+def split(attack: Attack) -> Attack:
+    """Return a one-to-one attack for tables in which a level has homophones.
+
+    The attacker smooths the own sample as the table was: each level is split into as many as its
+    share asks for, row by row at random, and the attack names tokens by these.
+    """
+
+    def found(table: TokenTable, auxiliary: Auxiliary) -> Guess:
+        columns, sizes, whole = [], [], []
+        generator = np.random.default_rng(len(table.label))
+        for column, counts, tokens in zip(
+            auxiliary.levels.T, auxiliary.counts, table.counts, strict=True
+        ):
+            parts = _parts(counts, table.most_share, len(tokens))
+            begin = np.cumsum([0, *parts])
+            drawn = generator.integers(0, 1 << 31, len(column)) % parts[column]
+            columns.append(begin[column] + drawn)
+            sizes.append(int(begin[-1]))
+            whole.append(np.repeat(np.arange(len(parts), dtype=np.int32), parts))
+        levels = np.stack(columns, axis=1).astype(np.int32)
+        guess = attack(table, Auxiliary(levels, auxiliary.label, tuple(sizes)))
+        return [level[named] for level, named in zip(whole, guess, strict=True)]
+
+    return found
+
+
+def _parts(counts: np.ndarray, most_share: float, tokens: int) -> np.ndarray:
+    """Return how many homophones each level is taken to have, int64 [levels]; enough for all."""
+    share = counts / counts.sum()
+    parts: np.ndarray = np.maximum(1, np.ceil(share / most_share - ROUNDING)).astype(np.int64)
+    while parts.sum() < tokens:
+        parts[np.argmax(share / parts)] += 1
+    return parts
 
 
 def _matched(tokens: np.ndarray, levels: np.ndarray) -> np.ndarray:

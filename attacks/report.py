@@ -13,7 +13,7 @@ from evaluation.page import page_environment, write_both
 Content = dict[str, Any]
 
 HTML_FILE, JSON_FILE = "audit.html", "audit.json"
-SHOWN_PER_FIELD = ("mode", "rank", "assignment", "joint", "known_10")
+SHOWN_PER_FIELD = ("mode", "rank", "assignment", "joint", "annealed", "known_10")
 """Attacks in the table of fields."""
 
 
@@ -51,7 +51,7 @@ def render(content: Content) -> str:
     titles = {attack["name"]: attack["title"] for attack in content["tokens"]["attacks"]}
     return environment.get_template("audit.html").render(
         **content, svg=svg, titles=titles, head=largest_sample(content),
-        shown_per_field=SHOWN_PER_FIELD,
+        shown_per_field=[name for name in SHOWN_PER_FIELD if name in titles],
     )  # fmt: skip
 
 

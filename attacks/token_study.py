@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from attacks.annealing import annealed
 from attacks.baselines import mode_guess, random_guess
 from attacks.cuts import SHIFT, Cut
-from attacks.frequency import by_assignment, by_rank
+from attacks.frequency import by_assignment, by_rank, split
 from attacks.joint import joint, known_plaintext
 from attacks.recovery import SAMPLES, estimates, ideal, recovered
 from attacks.view import Attack, Guess
-from cipherscore.schema import Field
+from cipherscore.schema import Field, Schema
 from evaluation.code_digest import code_digest
 from evaluation.folds import RawData
 from evaluation.store import Entry, Store, Task
@@ -36,18 +37,43 @@ KNOWN = (1, 10, 100)
 NO_ROWS: np.ndarray = np.empty(0, np.intp)
 
 BASELINES = {"random": "random guess", "mode": "most frequent level"}
-MATCHING: dict[str, tuple[str, Attack]] = {
-    "rank": ("frequency, by rank", by_rank),
-    "assignment": ("frequency in each class, by assignment", by_assignment),
-    "joint": ("joint, all fields and the label", joint),
-}
 IDEAL = "ideal"
-TITLES = {
-    **BASELINES,
-    **{name: title for name, (title, _) in MATCHING.items()},
-    **{f"known_{count}": f"joint, {count} known row{'s' if count > 1 else ''}" for count in KNOWN},
-    IDEAL: "ideal: each token's true level",
+IDEAL_TITLE = "ideal: each token's true level"
+RANK, ASSIGNMENT = "frequency, by rank", "frequency in each class, by assignment"
+ANNEALED = "annealed, all fields and the label"
+Matching = dict[str, tuple[str, Attack]]
+MATCHING: Matching = {
+    "rank": (RANK, by_rank),
+    "assignment": (ASSIGNMENT, by_assignment),
+    "joint": ("joint, all fields and the label", joint),
+    "annealed": (ANNEALED, annealed),
 }
+"""Attacks on tables in which each level has one token."""
+SMOOTHED_MATCHING: Matching = {
+    "rank": (RANK, split(by_rank)),
+    "assignment": (ASSIGNMENT, split(by_assignment)),
+    "annealed": (ANNEALED, annealed),
+}
+"""Attacks on tables in which a level may have several."""
+
+
+def matching(schema: Schema) -> Matching:
+    """Return the attacks without known rows for tables of a schema."""
+    smoothed = any(field.smoothing for field in schema.fields)
+    return SMOOTHED_MATCHING if smoothed else MATCHING
+
+
+def titles(schema: Schema) -> dict[str, str]:
+    """Return what the report calls the attacks on tables of a schema, baselines first."""
+    attacks = matching(schema)
+    best = "joint" if "joint" in attacks else "annealed"
+    return {
+        **BASELINES,
+        **{name: title for name, (title, _) in attacks.items()},
+        **{f"known_{n}": f"{best}, {n} known row{'s' if n > 1 else ''}" for n in KNOWN},
+        IDEAL: IDEAL_TITLE,
+    }
+
 
 CLASSES = {
     "binary": "2 levels",
@@ -68,17 +94,27 @@ class TokenStudy:
         kinds: Of the attacker's samples, names of `KINDS`.
         seed: Of cuts and samples.
         store: Where results are kept.
+        draws: How often each row is written, where the schema asks for smoothing.
     """
 
     def __init__(
-        self, raw: RawData, cuts: int, kinds: Sequence[str], seed: int, store: Store
+        self,
+        raw: RawData,
+        cuts: int,
+        kinds: Sequence[str],
+        seed: int,
+        store: Store,
+        draws: int = 1,
     ) -> None:
         self.raw = raw
         self.cuts = cuts
         self.kinds = kinds
         self.seed = seed
+        self.draws = draws
+        self.titles = titles(raw.schema)
         code = code_digest("attacks.token_study")
-        self._kept = store.part("tokens", {"data": raw.digest, "seed": seed, "code": code})
+        facts = {"data": raw.digest, "seed": seed, "draws": draws, "code": code}
+        self._kept = store.part("tokens", facts)
 
     def tasks(self) -> Iterator[Task]:
         """Yield all attacks, cut by cut."""
@@ -91,17 +127,18 @@ class TokenStudy:
         return [self._kept[f"{kind}/{number}"] for number in range(self.cuts)]
 
     def _attacked(self, kind: str, number: int) -> Entry:
-        cut = Cut.of(self.raw, number, self.seed)
-        return {str(share): attacked(cut, share, kind) for share in SHARES}
+        cut = Cut.of(self.raw, number, self.seed, self.draws)
+        attacks = matching(self.raw.schema)
+        return {str(share): attacked(cut, share, kind, attacks) for share in SHARES}
 
 
-def attacked(cut: Cut, share: float, kind: str) -> Entry:
+def attacked(cut: Cut, share: float, kind: str, attacks: Matching) -> Entry:
     """Return per attack the share of rows named correctly of each field, and the sample's size."""
     sample = cut.sample(share, shifted=kind == SHIFTED)
     guesses: dict[str, Guess] = {
         "random": random_guess(cut.table, sample, cut.seed + cut.number),
         "mode": mode_guess(cut.table, sample),
-        **{name: attack(cut.table, sample) for name, (_, attack) in MATCHING.items()},
+        **{name: attack(cut.table, sample) for name, (_, attack) in attacks.items()},
         IDEAL: ideal(cut.table, cut.truth),
     }
     found = {
@@ -110,9 +147,10 @@ def attacked(cut: Cut, share: float, kind: str) -> Entry:
     }
     for count in KNOWN:
         known = cut.known(count)
-        guess = known_plaintext(cut.table, sample, known)
+        best = known_plaintext if "joint" in attacks else annealed
+        guess = best(cut.table, sample, known)
         found[f"known_{count}"] = recovered(guess, cut.table, cut.truth, apart=known.rows)
-    return {"rows": len(sample.label), "encrypted": len(cut.truth), "recovered": found}
+    return {"rows": len(sample.label), "encrypted": cut.rows, "recovered": found}
 
 
 def token_tables(study: TokenStudy) -> Content:
@@ -120,6 +158,8 @@ def token_tables(study: TokenStudy) -> Content:
     fields = study.raw.fitted(np.arange(study.raw.rows)).fields
     classes = {name: places for name in CLASSES if (places := _members(name, fields))}
     return {
+        "draws": study.draws,
+        "most_share": min((f.smoothing.most_share for f in fields if f.smoothing), default=1.0),
         "encrypted_rows": study.results(study.kinds[0])[0][str(SHARES[0])]["encrypted"],
         "cuts": study.cuts,
         "samples_drawn": SAMPLES,
@@ -131,7 +171,7 @@ def token_tables(study: TokenStudy) -> Content:
             {"name": name, "title": CLASSES[name], "fields": len(places)}
             for name, places in classes.items()
         ],
-        "attacks": [{"name": name, "title": title} for name, title in TITLES.items()],
+        "attacks": [{"name": name, "title": title} for name, title in study.titles.items()],
         "samples": [
             _sample(study, kind, share, classes) for kind in study.kinds for share in SHARES
         ],
@@ -140,7 +180,9 @@ def token_tables(study: TokenStudy) -> Content:
 
 def _sample(study: TokenStudy, kind: str, share: float, classes: dict[str, list[int]]) -> Content:
     entries = [entry[str(share)] for entry in study.results(kind)]
-    found = {name: np.array([entry["recovered"][name] for entry in entries]) for name in TITLES}
+    found = {
+        name: np.array([entry["recovered"][name] for entry in entries]) for name in study.titles
+    }
     figures = {}
     for name, shares in found.items():
         figures[f"{name}/cells"] = shares.mean(axis=1)
@@ -164,15 +206,15 @@ def _sample(study: TokenStudy, kind: str, share: float, classes: dict[str, list[
         "rows": entries[0]["rows"],
         "attacks": attacks,
         "strongest": {
-            "cells": _strongest(found, list(range(len(study.raw.schema.fields)))),
-            **{group: _strongest(found, places) for group, places in classes.items()},
+            "cells": _strongest(study, found, list(range(len(study.raw.schema.fields)))),
+            **{group: _strongest(study, found, places) for group, places in classes.items()},
         },
     }
 
 
-def _strongest(found: Mapping[str, np.ndarray], fields: list[int]) -> str:
+def _strongest(study: TokenStudy, found: Mapping[str, np.ndarray], fields: list[int]) -> str:
     """Return the attack without known rows that names most cells of some fields."""
-    return max(MATCHING, key=lambda name: float(found[name][:, fields].mean()))
+    return max(matching(study.raw.schema), key=lambda name: float(found[name][:, fields].mean()))
 
 
 def _members(name: str, fields: Sequence[Field]) -> list[int]:

@@ -26,23 +26,43 @@ class TokenTable:
     Args:
         tokens: int32 [rows, fields], each field's tokens numbered from 0 without a gap.
         label: int8 [rows], 1 = bad credit; labels are not encrypted.
+        draws: How often each row was written, with homophones drawn anew; the number of rows says
+            it to who knows how many applicants there are.
+        most_share: Largest share of the rows that a token was meant to have, 1 without smoothing;
+            the most frequent tokens say it.
+        even: Whether a level's homophones are used equally often.
     """
 
     tokens: Indices
     label: NDArray[np.int8]
+    draws: int = 1
+    most_share: float = 1.0
+    even: bool = True
 
     @classmethod
-    def numbered(cls, columns: Sequence[np.ndarray], label: np.ndarray) -> TokenTable:
+    def numbered(
+        cls,
+        columns: Sequence[np.ndarray],
+        label: np.ndarray,
+        *,
+        draws: int = 1,
+        most_share: float = 1.0,
+        even: bool = True,
+    ) -> TokenTable:
         """Return the table with each field's tokens numbered as they first occur.
+
+        The numbers depend on the rows alone, so another key gives the same table.
 
         Args:
             columns: Per field anything that tells its tokens apart, [rows].
             label: int8 [rows].
-
-        The numbers depend on the rows alone, so another key gives the same table.
+            draws: As of the class, like the others.
+            most_share: Likewise.
+            even: Likewise.
         """
         numbers = [_by_first_row(column) for column in columns]
-        return cls(np.stack(numbers, axis=1), np.asarray(label, np.int8))
+        tokens = np.stack(numbers, axis=1)
+        return cls(tokens, np.asarray(label, np.int8), draws, most_share, even)
 
     @property
     def counts(self) -> list[NDArray[np.int64]]:

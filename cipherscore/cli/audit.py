@@ -36,6 +36,7 @@ def audit(
     data: DataOption = None,
     auxiliary: Annotated[list[Sample] | None, typer.Option(help="The attacker's plain rows: from the same distribution, or shifted; may be repeated [default: both].")] = None,
     cuts: Annotated[int | None, typer.Option(help="Times the table is cut in two [default: 20, from 20,000 rows on 10].", min=1)] = None,
+    draws: Annotated[int, typer.Option(help="Times each row is written, where the schema asks for smoothing.", min=1)] = 1,
     seed: SeedOption = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on.")] = False,
     as_json: JsonOption = False,
@@ -55,7 +56,7 @@ def audit(
     warn_if_synthetic(source)
     kinds = [kind for kind in KINDS if auxiliary is None or Sample(kind) in auxiliary]
     command = shlex.join(["cipherscore", *sys.argv[1:]])
-    request = Request(planned, folder, kinds, cuts, seed, fresh, command)
+    request = Request(planned, folder, kinds, cuts, seed, draws, fresh, command)
     with progress_bar("audit") as update:
         content = audit(request, source, update)
     show(_facts(content, folder), as_json, lambda: _print(content, folder))
