@@ -1,77 +1,46 @@
-"""Audit a table from end to end: cuts, attacks, figures, report."""
+"""Audit a table from end to end: attacks, section by section, figures, report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from attacks import report
-from attacks.token_study import KINDS, TokenStudy, token_tables
+from attacks.request import Request
+from attacks.sections import Section, sections
 from cipherscore.client.sources import RawTable
 from cipherscore.errors import ConfigurationError
-from cipherscore.schema import Schema
 from evaluation.folds import RawData
 from evaluation.page import clean, versions
 from evaluation.store import Store, run
 from training.progress import Progress, silent
 
+__all__ = ["Request", "audit"]
+
 FORMAT = 1
 RESULTS_FILE = "cuts.json"
-LARGE_ROWS = 20_000
-"""From here on a table is cut fewer times."""
-PACKAGES = ("numpy", "scipy", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Args:
-        schema: Of the table.
-        out: Folder of the report and of the results that an interrupted audit goes on from.
-        kinds: Of the attacker's samples, names of `attacks.token_study.KINDS`.
-        cuts: How many times the table is cut; None for as many as its size asks for.
-        seed: Of cuts and samples.
-        draws: How often each row is written, where the schema asks for smoothing.
-        fresh: Whether to forget earlier results.
-        command: The command line, for the report.
-    """
-
-    schema: Schema
-    out: Path
-    kinds: Sequence[str] = tuple(KINDS)
-    cuts: int | None = None
-    seed: int = 0
-    draws: int = 1
-    fresh: bool = False
-    command: str = ""
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "matplotlib")
 
 
 def audit(request: Request, source: RawTable, progress: Progress = silent) -> dict[str, Any]:
-    """Run all attacks and write the report; return the report's content.
+    """Run the attacks asked for and write the report; return the report's content.
 
     Everything runs on one thread.  Interrupt it, run it again: it goes on where it stopped.
 
     Raises:
-        ConfigurationError: ``out`` holds a foreign file, or several draws are asked for
+        ConfigurationError: There is no such section, ``out`` holds a foreign file, or the schema
+            asks for smoothing and a section cannot do with it, or several draws are asked for
             without smoothing.
         DataError: The table cannot be used, or has too few rows.
     """
-    if request.draws > 1 and not any(field.smoothing for field in request.schema.fields):
-        raise ConfigurationError(
-            f"{request.draws} draws of schema {request.schema.name!r}, which has no smoothing, "
-            "would be equal copies; add [smoothing] to the schema, or take one draw"
-        )
+    chosen = _fit_for_smoothing(request, sections(request.only))
     raw = RawData.read(request.schema, source)
     if request.fresh:
         (request.out / RESULTS_FILE).unlink(missing_ok=True)
     store = Store(request.out / RESULTS_FILE)
-    cuts = request.cuts or (20 if raw.rows < LARGE_ROWS else 10)
-    study = TokenStudy(raw, cuts, request.kinds, request.seed, store, request.draws)
-    run(list(study.tasks()), store, progress)
+    studies = {section.name: section.build(request, raw, store) for section in chosen}
+    run([task for study in studies.values() for task in study.tasks()], store, progress)
     content: dict[str, Any] = clean({
         "format": FORMAT,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -85,8 +54,25 @@ def audit(request: Request, source: RawTable, progress: Progress = silent) -> di
         "source": {"name": source.name, "origin": source.origin, "synthetic": source.synthetic},
         "versions": versions(PACKAGES),
         "rows": raw.rows,
-        "tokens": token_tables(study),
+        **{section.name: section.figures(studies[section.name]) for section in chosen},
     })  # fmt: skip
     content["warnings"] = report.warnings(content)
     report.write(content, request.out)
     return content
+
+
+def _fit_for_smoothing(request: Request, chosen: Sequence[Section]) -> list[Section]:
+    """Return the sections to run; where none was named, those that know homophones if need be."""
+    smoothed = [field.name for field in request.schema.fields if field.smoothing]
+    if request.draws > 1 and not smoothed:
+        raise ConfigurationError(
+            f"{request.draws} draws of schema {request.schema.name!r}, which has no smoothing, "
+            "would be equal copies; add [smoothing] to the schema, or take one draw"
+        )
+    unfit = [section.name for section in chosen if smoothed and not section.takes_smoothing]
+    if unfit and request.only is not None:
+        raise ConfigurationError(
+            f"field {smoothed[0]!r} is smoothed: the attacks of {', '.join(unfit)} know nothing of "
+            "homophones; run them with a schema without smoothing, or --only tokens with this one"
+        )
+    return [section for section in chosen if section.name not in unfit]

@@ -14,11 +14,13 @@ from evaluation.svg import draw
 
 Content = dict[str, Any]
 
+ANNEALED = "#6a3d9a"
 LINES = {
     "mode": (GREY, ":", "o"),
     "rank": (THIRD, "-.", "s"),
     "assignment": (GOOD, "--", "^"),
     "joint": (BAD, "-", "D"),
+    "annealed": (ANNEALED, "-", "v"),
 }
 """Colour, line and marker of each attack that is drawn."""
 MOST_LABEL = 26
@@ -40,6 +42,8 @@ def recovery(content: Content, kind: str) -> str:
 
     def paint(axes: Axes) -> None:
         for name, (color, line, marker) in LINES.items():
+            if name not in titles:
+                continue
             found = [sample["attacks"][name]["cells"] for sample in samples]
             mean = np.array([one["mean"] for one in found])
             low, high = (np.array([one[end] for one in found]) for end in ("low", "high"))
@@ -71,6 +75,8 @@ def by_field(content: Content) -> str:
         axes = figure.subplots()
         places = range(len(names))
         for name, (color, _, marker) in LINES.items():
+            if name not in titles:
+                continue
             axes.plot(chosen["attacks"][name]["fields"], places, color=color, marker=marker,
                       markersize=5, linestyle="none", label=titles[name])  # fmt: skip
         axes.set_yticks(places, [name[:MOST_LABEL] for name in names], fontsize=7.5)

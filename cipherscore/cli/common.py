@@ -69,6 +69,11 @@ FittedSchemaOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Same inputs and seed, same result.", min=0)]
 
 
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Return names given with commas or spaces between them; None for none given."""
+    return None if text is None else tuple(text.replace(",", " ").split())
+
+
 def complain(message: str) -> None:
     """Print an error on stderr, absurdly long lines cut."""
     lines = [

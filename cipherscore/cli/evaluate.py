@@ -14,6 +14,7 @@ from cipherscore.cli.common import (
     JsonOption,
     SeedOption,
     err,
+    names,
     note,
     out,
     progress_bar,
@@ -56,16 +57,12 @@ def evaluate(
     warn_if_synthetic(find(planned))
     request = Request(
         planned, preset, folder, seed=seed, quick=quick, repeats=repeats, folds=folds, fresh=fresh,
-        methods=_names(methods), only=_names(only),
+        methods=names(methods), only=names(only),
         command=shlex.join(["cipherscore", *sys.argv[1:]]),
     )  # fmt: skip
     with progress_bar("evaluate") as update:
         content = evaluate(request, find, update)
     show(_facts(content, folder), as_json, lambda: _print(content, folder))
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(text.replace(",", " ").split())
 
 
 def _facts(content: dict[str, Any], folder: Path) -> dict[str, Any]:

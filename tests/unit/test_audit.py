@@ -143,7 +143,7 @@ def made(tmp_path_factory):
     )
     save_schema(schema, folder / "tiny.toml")
     words = ["--data", folder / "table.csv", "--schema", folder / "tiny.toml", "--out",
-             folder / "audit", "--cuts", 3]  # fmt: skip
+             folder / "audit", "--cuts", 3, "--only", "tokens"]  # fmt: skip
     return folder / "audit", run(words), words
 
 
@@ -163,7 +163,7 @@ def test_the_command_writes_private_files_and_prints_figures(made, content):
     assert result.exit_code == 0, result.output
     assert all((folder / name).stat().st_mode & 0o777 == 0o600
                for name in ("audit.html", "audit.json", "cuts.json"))  # fmt: skip
-    printed = json.loads(result.stdout)["cells_recovered"]
+    printed = json.loads(result.stdout)["tokens"]["cells_recovered"]
     assert [(row["auxiliary"], row["share"], row["rows"]) for row in printed] == [
         ("same", 0.01, 1), ("same", 0.1, 10), ("same", 1.0, 100),
         ("shifted", 0.01, 1), ("shifted", 0.1, 10), ("shifted", 1.0, 100),
@@ -227,7 +227,17 @@ def test_a_second_run_takes_kept_results_and_a_fresh_one_finds_the_same(made, co
 
 
 def test_one_kind_of_sample_may_be_asked_for(made, tmp_path):
-    words = [*made[2][:4], "--out", tmp_path, "--cuts", 1, "--auxiliary", "shifted"]
+    words = [
+        *made[2][:4],
+        "--out",
+        tmp_path,
+        "--cuts",
+        1,
+        "--auxiliary",
+        "shifted",
+        "--only",
+        "tokens",
+    ]
     assert run(words).exit_code == 0
     found = json.loads((tmp_path / "audit.json").read_text())
     assert {sample["kind"] for sample in found["tokens"]["samples"]} == {"shifted"}
@@ -237,7 +247,9 @@ def test_one_kind_of_sample_may_be_asked_for(made, tmp_path):
 def test_an_interrupted_audit_goes_on(made, content, tmp_path):
     schema = load_schema(str(made[2][3]))
     source = find_table(schema, made[2][1])
-    request = command.Request(schema, tmp_path, cuts=3, command=content["command"])
+    request = command.Request(
+        schema, tmp_path, cuts=3, command=content["command"], only=("tokens",)
+    )
 
     def stop(done, _total, _figures):
         if done == 4:
