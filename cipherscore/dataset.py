@@ -2,7 +2,9 @@
 
 One dictionary column of tokens per field; ``label`` (1 = bad credit, 0 = good) and ``split``
 (`TRAIN`, `VALIDATION`, `TEST`) are plain, because the trainer learns from them.  The file's
-metadata holds the `PublicSchema`, the key id and the split's seed under the key ``cipherscore``.
+metadata holds the `PublicSchema`, the key id and the split's seed under the key ``cipherscore``; of
+a smoothed table with labels also ``draws``, how often each training row is written, each time with
+other homophones.  Copies of a row are not marked.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ FORMAT_VERSION = 1
 TRAIN, VALIDATION, TEST = 0, 1, 2
 LABEL_COLUMN, SPLIT_COLUMN = "label", "split"
 METADATA_KEY = b"cipherscore"
+MAX_DRAWS = 1 << 16
+"""Most copies of a training row."""
 _DAMAGE = (pa.ArrowException, OSError, KeyError, ValueError, AttributeError)
 """What Arrow and the checks here raise over a damaged file."""
 
@@ -45,7 +49,8 @@ class TokenDataset:
     """An encrypted table in memory.
 
     ``label`` and ``split`` are int8 of shape [rows]; label is empty when the table has no target.
-    ``digest`` is the SHA-256 of the file it was read from.
+    ``digest`` is the SHA-256 of the file it was read from.  ``draws`` is how often each training
+    row is there, with homophones drawn anew; 0 where no level has homophones.
     """
 
     schema: PublicSchema
@@ -55,6 +60,7 @@ class TokenDataset:
     columns: Mapping[str, TokenColumn]
     label: np.ndarray
     split: np.ndarray
+    draws: int = 0
 
     @property
     def rows(self) -> int:
@@ -97,26 +103,32 @@ class TokenDataset:
         return matrix
 
 
-def file_metadata(schema: PublicSchema, key_id: str, seed: int) -> dict[bytes, bytes]:
-    """Return the Parquet metadata of an encrypted table."""
-    content = {
+def file_metadata(
+    schema: PublicSchema, key_id: str, seed: int, draws: int = 0
+) -> dict[bytes, bytes]:
+    """Return the Parquet metadata of an encrypted table; ``draws`` as of `TokenDataset`."""
+    content: dict[str, Any] = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "schema": json.loads(schema.to_json()),
         "key_id": check_key_id(key_id),
         "seed": seed,
     }
+    if draws:
+        content["draws"] = draws
     return {METADATA_KEY: json.dumps(content, sort_keys=True).encode()}
 
 
-def arrow_schema(schema: PublicSchema, key_id: str, seed: int, *, labelled: bool) -> pa.Schema:
-    """Return the Arrow schema of an encrypted table."""
+def arrow_schema(
+    schema: PublicSchema, key_id: str, seed: int, *, labelled: bool, draws: int = 0
+) -> pa.Schema:
+    """Return the Arrow schema of an encrypted table; ``draws`` as of `TokenDataset`."""
     token = pa.dictionary(pa.int16(), pa.binary())
     columns = [pa.field(f.name, token, nullable=False) for f in schema.fields]
     if labelled:
         columns.append(pa.field(LABEL_COLUMN, pa.int8(), nullable=False))
         columns.append(pa.field(SPLIT_COLUMN, pa.int8(), nullable=False))
-    return pa.schema(columns, metadata=file_metadata(schema, key_id, seed))
+    return pa.schema(columns, metadata=file_metadata(schema, key_id, seed, draws))
 
 
 def read_header(path: Path) -> tuple[PublicSchema, str, int]:
@@ -137,6 +149,7 @@ def read_tokens(path: Path) -> TokenDataset:
     file = _open(path)
     schema, key_id, seed = _parse_metadata(path, file.schema_arrow.metadata)
     try:
+        draws = _draws(file.schema_arrow.metadata)
         table = file.read()
         columns = {f.name: _token_column(table.column(f.name)) for f in schema.fields}
         labelled = LABEL_COLUMN in table.column_names
@@ -146,7 +159,7 @@ def read_tokens(path: Path) -> TokenDataset:
     except _DAMAGE as error:
         raise _damaged(path, error) from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TokenDataset(schema, key_id, seed, digest, columns, label, split)
+    return TokenDataset(schema, key_id, seed, digest, columns, label, split, draws)
 
 
 def iterate_tokens(
@@ -201,6 +214,18 @@ def _parse_metadata(
             f"{path}: format version {shorten(version)} is unknown; known: {FORMAT_VERSION}"
         )
     raise DataError(f"{path}: not an encrypted table; make it with `cipherscore encrypt`")
+
+
+def _draws(metadata: dict[bytes, bytes]) -> int:
+    """Return the copies of training rows, 0 where the file says nothing of them.
+
+    Raises:
+        ValueError: It is no whole number, or outside its range.
+    """
+    draws = json.loads(metadata[METADATA_KEY]).get("draws", 0)
+    if type(draws) is not int or not 0 <= draws <= MAX_DRAWS:
+        raise ValueError("draws")
+    return draws
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -181,6 +181,7 @@ def token_dataset(raw: RawData, fold: Fold, keyset: Keyset) -> tuple[TokenDatase
         columns=encode_batch(raw.table, codec, nonces),
         label=raw.label,
         split=split,
+        draws=int(schema.smoothed),
     )
     return dataset, codec
 
@@ -193,4 +194,4 @@ def in_plain(tokens: TokenDataset, codec: RecordCodec) -> TokenDataset:
         distinct = tuple(dict.fromkeys(levels))  # homophones of a level become one
         position = np.array([distinct.index(level) for level in levels], np.int32)
         columns[name] = TokenColumn(distinct, position[column.indices])
-    return replace(tokens, columns=columns)
+    return replace(tokens, columns=columns, draws=0)

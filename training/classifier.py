@@ -130,18 +130,18 @@ def fit_classifier(
         DataError: ``learn_only`` is encrypted under another key, or lacks a field.
     """
     table = build_table(dataset, vocabulary, preset, seed, learn_only)
-    taught = table.labels[table.teaching]
     # Made rows bring no knowledge of their own: what can be learned depends on the others.
-    real = taught[: len(taught) - (0 if learn_only is None else learn_only.rows)]
-    bad = int(real.sum())
-    preset = preset.for_table(len(taught), min(bad, len(real) - bad))
+    rare = table.rare_rows(0 if learn_only is None else learn_only.rows)
+    preset = preset.for_table(len(table.teaching), rare, table.draws)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(preset, vocabulary.sizes)
         network.start_at(0.5 if preset.class_weighting else float(table.labels.mean()))
+        network.sharing = table.sharing
         fitter = Fitter(network, table, preset, progress, checkpoint)
         fitter.fit()
     labels, probabilities = fitter.validation()
+    network.settle()
     network.move_columns(table.order)
     chosen = fitter.best.step if preset.patience else fitter.step
     return FittedClassifier(network, fitter.step, chosen, labels, probabilities)

@@ -77,8 +77,8 @@ class Fitter:
         self.step = 0
         self.best = _Best()
         self._used = table.teaching
-        self._shares = 1 / (~table.held_out).sum(dim=0)
-        self._weights = _class_weights(table) if preset.class_weighting else None
+        self._weights = _weights(table, balanced=preset.class_weighting)
+        self._shares = 1 / _taught(table)
         self._passes = -(-len(self._used) // preset.batch_rows) if preset.batch_rows else 1
         self._whole = table.token_rows(self._used) if self._passes == 1 else None
         self._order = self._used
@@ -204,6 +204,7 @@ class Fitter:
             "optimizer": deepcopy(self.optimizer.state_dict()),
             "random": torch.get_rng_state(),
             "best": dict(vars(self.best)),
+            "order": self._order if self.step % self._passes else None,
         }
 
     def _restore(self) -> None:
@@ -216,16 +217,36 @@ class Fitter:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.best = _Best(**state["best"])
+        order = state.get("order")
+        self._order = self._order if order is None else order
 
 
 def _copy(network: FieldNetwork) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _class_weights(table: TrainingTable) -> Tensor:
-    """Return float32 [rows]: both classes of the taught rows weigh the same, 1 on the average."""
-    share = table.labels[table.teaching].mean()
-    return 0.5 / torch.where(table.labels == 1, share, 1 - share)
+def _weights(table: TrainingTable, *, balanced: bool) -> Tensor | None:
+    """Return float32 [rows], how much each row counts, or None where all count alike.
+
+    ``balanced`` makes both classes of the taught rows weigh the same, 1 on the average.
+    """
+    if not balanced:
+        return table.weights
+    labels = table.labels[table.teaching]
+    if table.weights is None:
+        share = labels.mean()
+    else:
+        weights = table.weights[table.teaching]
+        share = (labels * weights).sum() / weights.sum()
+    classes = 0.5 / torch.where(table.labels == 1, share, 1 - share)
+    return classes if table.weights is None else classes * table.weights
+
+
+def _taught(table: TrainingTable) -> Tensor:
+    """Return [members]: the rows that each learns from, or their weight."""
+    if table.weights is None:
+        return (~table.held_out).sum(dim=0)
+    return (~table.held_out * table.weights[:, None]).sum(dim=0)
 
 
 def _optimizer(network: FieldNetwork, preset: ClassifierPreset) -> torch.optim.Optimizer:

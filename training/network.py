@@ -6,6 +6,10 @@ so that a caller never makes one.  `UNSEEN` (-1) sets no column and contributes 
 The weights of a column (a row of a *token table*) are made in an order that does not depend on the
 tokens' bytes and moved to the vocabulary's sorted columns at the end (`move_columns`).  A training
 is therefore exactly equivariant to renaming categories: encrypting a table changes no prediction.
+
+While a network trains on a smoothed table, the weights in use are means over tokens that seem to be
+homophones (`training.sharing`); `settle` makes them its own, so that a trained network knows
+nothing of it.
 """
 
 from __future__ import annotations
@@ -51,6 +55,9 @@ class FieldNetwork(nn.Module):
     Args:
         sizes: Columns of each field, in vocabulary order.
         members: Networks of the ensemble.
+
+    ``sharing`` holds, per field, how its tokens share weights, see `training.sharing`; empty where
+    they do not, and a field whose entry is empty does not.
     """
 
     offsets: Tensor
@@ -59,6 +66,8 @@ class FieldNetwork(nn.Module):
         super().__init__()
         self.width = sum(sizes)
         self.members = members
+        self.sizes = list(sizes)
+        self.sharing: tuple[Tensor, ...] = ()
         starts = [sum(sizes[:field]) for field in range(len(sizes))]
         self.register_buffer("offsets", torch.tensor(starts), persistent=False)
 
@@ -101,6 +110,20 @@ class FieldNetwork(nn.Module):
         decayed = {id(p) for p in self.wide_parameters() + self.deep_parameters()}
         return [p for p in self.parameters() if id(p) not in decayed]
 
+    def shared(self, table: Tensor) -> Tensor:
+        """Return a token table as it is used: with the tokens of each field sharing weights."""
+        if not self.sharing:
+            return table
+        parts = zip(self.sharing, torch.split(table, self.sizes), strict=True)
+        return torch.cat([mixing @ part if len(mixing) else part for mixing, part in parts])
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Make the shared weights the network's own; its answers stay as they are."""
+        for table in self.token_tables():
+            table.copy_(self.shared(table))
+        self.sharing = ()
+
     @torch.no_grad()
     def move_columns(self, order: Sequence[int]) -> None:
         """Move the weights of column ``i`` to column ``order[i]``; ``order`` is a permutation."""
@@ -130,10 +153,11 @@ class WideDeepEnsemble(FieldNetwork):
 
     def member_logits(self, row: Tensor | TokenRows) -> Tensor:
         """See `FieldNetwork.member_logits`."""
-        units = torch.relu(row @ self.first + self.first_bias)
+        units = torch.relu(row @ self.shared(self.first) + self.first_bias)
         units = functional.dropout(units, self.dropout, self.training)
         units = units.view(-1, self.members, self.hidden)
-        logits: Tensor = row @ self.wide + self.bias + (units * self.last).sum(dim=2)
+        linear = row @ self.shared(self.wide) + self.bias
+        logits: Tensor = linear + (units * self.last).sum(dim=2)
         return logits
 
     def start_at(self, prior: float) -> None:
@@ -169,7 +193,7 @@ class DenseLayers(FieldNetwork):
 
     def member_logits(self, row: Tensor | TokenRows) -> Tensor:
         """See `FieldNetwork.member_logits`."""
-        logits: Tensor = self.rest(row @ self.first + self.first_bias)
+        logits: Tensor = self.rest(row @ self.shared(self.first) + self.first_bias)
         return logits
 
     def token_tables(self) -> list[nn.Parameter]:

@@ -41,6 +41,7 @@ class ClassifierPreset:
         batch_rows: Rows of a step at most.  A table of more rows is cut into batches, dealt anew in
             each pass; 0 shows every step the whole table.
         epochs: Passes over a table of several batches at most, where that is more than ``steps``.
+            Copies of a row that have other homophones do not make a pass longer.
         patience_epochs: Likewise for ``patience``.
         averaging: Decay per step of the moving average of the weights, which is what is looked at
             and kept; 0 keeps the weights themselves.
@@ -75,24 +76,28 @@ class ClassifierPreset:
     strength_exponent: float = 0.0
     class_weighting: bool = False
 
-    def for_table(self, rows: int, rare_rows: int) -> ClassifierPreset:
+    def for_table(self, rows: int, rare_rows: float, draws: int = 1) -> ClassifierPreset:
         """Return the numbers that hold for a table; of the result it returns the result itself.
 
         Args:
             rows: Rows to learn from.
-            rare_rows: Those of the rarer class among them; how much can be learned without
-                overfitting depends on these.
+            rare_rows: Those of the rarer class among them, copies of a row counted as one; how
+                much can be learned without overfitting depends on these.
+            draws: Copies of a row.  A *lap* is the number of steps that show as many rows as
+                there are without copies; without copies it is a pass.  Copies bring no knowledge
+                of their own, so steps, patience and looks are counted in laps.
         """
-        passes = -(-rows // self.batch_rows) if self.batch_rows else 1
+        lap = -(-rows // (self.batch_rows * draws)) if self.batch_rows else 1
         strength = 1.0
         if self.full_strength_rows and rare_rows > self.full_strength_rows:
             strength = (self.full_strength_rows / rare_rows) ** self.strength_exponent
         return replace(
             self,
-            steps=max(self.steps, self.epochs * passes),
-            patience=max(self.patience, self.patience_epochs * passes) if self.patience else 0,
-            # Looks fall on ends of passes, so that a checkpoint need not hold the order of rows.
-            check_every=-(-self.check_every // passes) * passes,
+            steps=max(self.steps, self.epochs * lap),
+            patience=max(self.patience, self.patience_epochs * lap) if self.patience else 0,
+            # Looks fall on ends of passes, so that a checkpoint need not hold the order of rows;
+            # where rows have copies it does.
+            check_every=-(-self.check_every // lap) * lap,
             learning_rate=self.learning_rate * strength,
             wide_decay=self.wide_decay * strength,
             deep_decay=self.deep_decay * strength,

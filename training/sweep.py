@@ -1,8 +1,9 @@
 """Search for a classifier's recipe: optimiser, learning rate, depth, width, decay and dropout.
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes recipes; each is scored by
-the mean AUC over stratified folds of the training and validation rows, on tokens.  Test rows are
-never looked at.  A recipe that is behind the median of the others after a fold is given up.
+the mean AUC over stratified folds of the training and validation rows (of the validation rows
+alone where training rows have copies), on tokens.  Test rows are never looked at.  A recipe that is
+behind the median of the others after a fold is given up.
 
 The best of a hundred is a little lucky on the folds that chose it.  So the best few are scored
 again beside the default preset, on rows divided anew, and the winner there is the result.
@@ -25,7 +26,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from cipherscore.dataset import TEST, TokenColumn, TokenDataset
+from cipherscore.dataset import TEST, VALIDATION, TokenColumn, TokenDataset
 from cipherscore.errors import ConfigurationError, TrainingError
 from training.classifier import fit_classifier, predict
 from training.evaluation import auc
@@ -218,14 +219,32 @@ def _score(trial: Trial, folds: Sequence[TokenDataset], seed: int) -> float:
 
 
 def _folds(dataset: TokenDataset, count: int, seed: int) -> list[TokenDataset]:
-    """Return the learning rows, once for each fold, the fold's rows marked as tests."""
+    """Return the learning rows, once for each fold, the fold's rows marked as tests.
+
+    Where training rows have copies, the folds divide the validation rows, which have none.
+
+    Raises:
+        TrainingError: A class has too few validation rows for that.
+    """
     learning = dataset.split != TEST
     columns = {
         name: TokenColumn(column.dictionary, column.indices[learning])
         for name, column in dataset.columns.items()
     }
     label, split = dataset.label[learning], dataset.split[learning]
-    parts = stratified_parts(label, count, seed)
+    if dataset.draws > 1:
+        parts = np.full(len(label), count)
+        alone = split == VALIDATION
+        least = int(np.bincount(label[alone], minlength=2).min())
+        if least < count:
+            raise TrainingError(
+                f"the encrypted table has {dataset.draws} draws of each training row, so that "
+                f"folds are made of validation rows, and {least} of the rarer class, too few for "
+                f"{count} folds; give --folds {max(2, least)}, or encrypt with one draw"
+            )
+        parts[alone] = stratified_parts(label[alone], count, seed)
+    else:
+        parts = stratified_parts(label, count, seed)
     return [
         replace(
             dataset,

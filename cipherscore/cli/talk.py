@@ -50,6 +50,15 @@ ApiKeyFileOption = Annotated[
         help="File with the API key or JWT that the host asks for; read again when it changes.",
     ),
 ]
+DrawsOption = Annotated[
+    int,
+    typer.Option(
+        help="With a smoothed schema: send each application under this many draws of its tokens "
+        "and average the answers.",
+        min=1,
+        max=64,
+    ),
+]
 
 
 def score(
@@ -60,6 +69,7 @@ def score(
     precision: Annotated[str, typer.Option(help="fp32 or int8 (local, ray).")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, strict or cpu (local, ray).")] = "auto",
     reasons: Annotated[int, typer.Option(help="Name for each application the fields that contribute most towards bad credit, this many (remote).", min=0)] = 0,
+    draws: DrawsOption = 1,
     address: AddressOption = GRPC_ADDRESS,
     schema: FittedSchemaOption = None,
     keyset: KeysetOption = None,
@@ -81,6 +91,10 @@ def score(
             raise ConfigurationError(
                 "--reasons: the owner's side names what is in a token table; use --engine remote"
             )
+        if draws > 1:
+            raise ConfigurationError(
+                "--draws: the tokens of a token table are drawn already; use --engine remote"
+            )
         score_table(Path(records), target, engine, model, precision, device, as_json=as_json)
         return
     from cipherscore.client import Client
@@ -88,7 +102,7 @@ def score(
     settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
     settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
     with Client(address=address, **settings) as client:
-        scores = client.score(_read_rows(records, client), reasons=reasons)
+        scores = client.score(_read_rows(records, client), reasons=reasons, draws=draws)
 
     def human() -> None:
         view = Table("row", "probability of bad credit", "decision", box=None)
@@ -162,6 +176,7 @@ def gateway(
         str, typer.Option(help="Address to listen on; raw values arrive here in clear text.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8049,
+    draws: DrawsOption = 1,
     address: AddressOption = GRPC_ADDRESS,
     schema: FittedSchemaOption = None,
     keyset: KeysetOption = None,
@@ -177,6 +192,7 @@ def gateway(
     import asyncio
 
     from cipherscore.client import AsyncClient
+    from cipherscore.client.averaging import check_draws
     from cipherscore.client.gateway.server import create_server
 
     settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
@@ -184,7 +200,8 @@ def gateway(
 
     async def listen() -> bool:
         client: AsyncClient = AsyncClient(address=address, **settings)
-        server = create_server(client, host, port)
+        check_draws(client.schema, draws)
+        server = create_server(client, host, port, draws=draws)
         out.print(f"gateway http://{host}:{port}/predictCreditRisk -> host {address}")
         await server.serve()
         return server.started

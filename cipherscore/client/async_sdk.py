@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from cipherscore.client.incoming import ModelInfo, RowCollector, Score, read_scores
+from cipherscore.client.averaging import Draws
+from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
-from cipherscore.client.reasons import check_count
 from cipherscore.client.session import IN_FLIGHT, Session
 from cipherscore.client.transport import translate
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
 
 if TYPE_CHECKING:
+    from cipherscore.client.averaging import Read
     from cipherscore.client.session import Row, Rows
 
 INLINE_RECORDS = 256
@@ -28,22 +29,22 @@ class AsyncClient(Session):
     """Client of one host for one event loop; otherwise as `cipherscore.client.sdk.Client`."""
 
     async def score(
-        self, rows: Rows, *, reasons: int = 0, timeout: float | None = None
+        self, rows: Rows, *, reasons: int = 0, draws: int = 1, timeout: float | None = None
     ) -> list[Score]:
         """Return one score per row, in order; see `cipherscore.client.sdk.Client.score`."""
-        check_count(self._codec, reasons)
+        drawn = Draws(self._codec, rows, draws, reasons)
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
-        if isinstance(rows, Sized) and len(rows) <= INLINE_RECORDS:
-            requests = self._requests(rows, reasons)
+        if isinstance(rows, Sized) and len(rows) * draws <= INLINE_RECORDS:
+            requests = drawn.requests(self._requests)
         else:
-            requests = await asyncio.to_thread(self._requests, rows, reasons)
+            requests = await asyncio.to_thread(drawn.requests, self._requests)
         try:
-            return await self._score_many(stub, requests, seconds)
+            return drawn.finish(await self._score_many(stub, requests, seconds, drawn.read))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 
     async def _score_many(
-        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float
+        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float, read: Read
     ) -> list[Score]:
         scores: list[Score] = []
         pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
@@ -53,10 +54,10 @@ class AsyncClient(Session):
                 pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
-                    scores += read_scores(self._codec, sent, await call)
+                    scores += read(sent, await call)
             while pending:
                 sent, call = pending.popleft()
-                scores += read_scores(self._codec, sent, await call)
+                scores += read(sent, await call)
         finally:
             for _, call in pending:
                 call.cancel()

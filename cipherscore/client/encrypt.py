@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.fitting import fit, readings, unsmoothed, without_unused
 from cipherscore.client.keys import Keyset
-from cipherscore.client.nonces import MAX_DRAWS, Copies
+from cipherscore.client.nonces import Copies
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.sources import RawTable
 from cipherscore.client.splits import GroupNumbers, grouped_split, stratified_split
 from cipherscore.client.tables import column_of, encode_batch, labels
 from cipherscore.dataset import (
+    MAX_DRAWS,
     TRAIN,
     TokenColumn,
     arrow_schema,
@@ -98,8 +99,10 @@ def encrypt_table(
         _check_draws(draws, schema, labelled=True)  # no level may be frequent enough
     cipher = FieldCipher(keyset, schema)
     codec = RecordCodec(cipher)
-    target = arrow_schema(schema.public(), codec.key_id, seed, labelled=labelled)
     copies = Copies(cipher, split, seed, draws) if labelled and schema.smoothed else None
+    target = arrow_schema(
+        schema.public(), codec.key_id, seed, labelled=labelled, draws=copies.draws if copies else 0
+    )
     used: dict[str, set[bytes]] = {f.name: set() for f in schema.fields if copies and f.smoothed}
     written = 0
     with atomic_path(out) as temporary, _writer(temporary, target) as writer:

@@ -14,7 +14,6 @@ from cipherscore.dataset import TRAIN
 _PREFIX_LENGTH = 4
 _DRAW_SHIFT = 40
 """A table's nonce counts its rows in 40 bits and the draws of a row in 24."""
-MAX_DRAWS = 1 << 16
 
 
 def random_nonces(rows: int) -> np.ndarray:

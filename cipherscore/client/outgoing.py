@@ -37,7 +37,7 @@ def score_requests(
         ConfigurationError: A table is given and pyarrow is not installed.
     """
     step = _rows_per_request(codec, batch_rows)
-    table = _as_arrow(rows)
+    table = as_arrow(rows)
     chunks = _record_tables(codec, rows, step) if table is None else _slices(codec, table, step)
     requests = [
         pb.ScoreRequest(key_id=codec.key_id, table=chunk, reasons=reasons) for chunk in chunks
@@ -126,7 +126,7 @@ def _column(name: str, tokens: list[bytes]) -> pb.TokenColumn:
     return pb.TokenColumn(field=name, dictionary=dictionary, indices=packed)
 
 
-def _as_arrow(rows: Any) -> Any:
+def as_arrow(rows: Any) -> Any:
     """Return ``rows`` as an Arrow table or batch, or None if they are plain records."""
     package = type(rows).__module__.partition(".")[0]
     if package not in ("pandas", "pyarrow") and not hasattr(rows, "__arrow_c_stream__"):

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cipherscore.client.async_sdk import AsyncClient
-from cipherscore.client.incoming import ModelInfo, RowCollector, Score, read_scores
+from cipherscore.client.averaging import Draws
+from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
-from cipherscore.client.reasons import Reason, check_count
+from cipherscore.client.reasons import Reason
 from cipherscore.client.session import IN_FLIGHT, Session
 from cipherscore.client.transport import Tls, translate
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
 
 if TYPE_CHECKING:
+    from cipherscore.client.averaging import Read
     from cipherscore.client.session import Row, Rows
 
 __all__ = ["AsyncClient", "Client", "ModelInfo", "Reason", "Score", "Tls"]
@@ -34,7 +36,9 @@ __all__ = ["AsyncClient", "Client", "ModelInfo", "Reason", "Score", "Tls"]
 class Client(Session):
     """Blocking client of one host.  Safe to share between threads, not across a fork."""
 
-    def score(self, rows: Rows, *, reasons: int = 0, timeout: float | None = None) -> list[Score]:
+    def score(
+        self, rows: Rows, *, reasons: int = 0, draws: int = 1, timeout: float | None = None
+    ) -> list[Score]:
         """Return one score per row, in order.
 
         All rows are checked and encrypted before the first is sent.  Fields are those of the
@@ -44,28 +48,33 @@ class Client(Session):
             rows: Raw records, or a pandas DataFrame or Arrow table (needs cipherscore[tables]).
             reasons: How many reasons to have for each row: the fields that contribute most towards
                 bad credit, with what the applicant has there.  At most the number of fields.
+            draws: With a smoothed schema, how often to draw the homophones of each row anew, 1 to
+                64: as many rows are sent, in a random order.  The answer's probability is of the
+                mean log-odds, the decision by the model's threshold, and reasons are means by
+                field.
             timeout: Deadline of each message in seconds, instead of the client's.
 
         Raises:
-            ConfigurationError: There cannot be as many reasons.
+            ConfigurationError: There cannot be as many reasons, or as many draws.
             DataError: A row is wrong; a `RecordError` names the field and the row.
             RequestError: The host refuses the request; `EmptyBatch` also if there is no row, and
                 `Unsupported` where the model has no reason codes.
             ServiceError: The host is away, too slow, or answers nonsense.
         """
         seconds, stub = self._deadline(timeout), self._connect(grpc)
-        requests = self._requests(rows, check_count(self._codec, reasons))
+        drawn = Draws(self._codec, rows, draws, reasons)
+        requests = drawn.requests(self._requests)
         try:
             if len(requests) == 1:  # a future would cost a thread hand-off
                 request = requests[0]
                 answer = stub.Score(request, timeout=seconds, metadata=self._metadata)
-                return read_scores(self._codec, request, answer)
-            return self._score_many(stub, requests, seconds)
+                return drawn.finish(drawn.read(request, answer))
+            return drawn.finish(self._score_many(stub, requests, seconds, drawn.read))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 
     def _score_many(
-        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float
+        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float, read: Read
     ) -> list[Score]:
         scores: list[Score] = []
         pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
@@ -75,10 +84,10 @@ class Client(Session):
                 pending.append((request, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
-                    scores += read_scores(self._codec, sent, call.result())
+                    scores += read(sent, call.result())
             while pending:
                 sent, call = pending.popleft()
-                scores += read_scores(self._codec, sent, call.result())
+                scores += read(sent, call.result())
         finally:
             for _, call in pending:
                 call.cancel()

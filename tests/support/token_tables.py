@@ -50,3 +50,20 @@ def renamed(dataset: TokenDataset, salt: str) -> TokenDataset:
         for name, column in dataset.columns.items()
     }
     return replace(dataset, columns=columns)
+
+
+def drawn(dataset: TokenDataset, homophones: int, draws: int, seed: int = 0) -> TokenDataset:
+    """Return the table with ``homophones`` tokens a level and ``draws`` copies of training rows."""
+    generator = np.random.default_rng(seed)
+    train = np.flatnonzero(dataset.split == TRAIN)
+    rows = generator.permutation(
+        np.concatenate([np.arange(dataset.rows), np.tile(train, draws - 1)])
+    )
+    columns = {}
+    for name, column in dataset.columns.items():
+        tokens = [b"%s/%d" % (t, n) for t in column.dictionary for n in range(homophones)]
+        chosen = column.indices[rows] * homophones + generator.integers(0, homophones, len(rows))
+        columns[name] = TokenColumn(tuple(tokens), chosen.astype(np.int32))
+    return replace(
+        dataset, columns=columns, label=dataset.label[rows], split=dataset.split[rows], draws=draws
+    )

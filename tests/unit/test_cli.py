@@ -452,6 +452,15 @@ def test_score_without_a_host(run, encrypted, tmp_path, sample_records):
     refused(run("score", tmp_path / "a.json", "--address", "no port"), 2)
 
 
+def test_draws_need_homophones_and_a_host(run, encrypted, tmp_path, sample_records):
+    (tmp_path / "a.json").write_text(json.dumps(sample_records[0]))
+    several = ("--draws", 4)
+    refused(run("score", tmp_path / "a.json", *several), 2, "no level several tokens", "smoothing")
+    refused(run("gateway", "--port", 0, *several), 2, "no level several tokens")
+    table = encrypted / "host/tokens.parquet"
+    refused(run("score", table, "--engine", "local", *several), 2, "--draws", "--engine remote")
+
+
 @pytest.mark.parametrize(
     "words", [("schema", "check"), ("data", "--schema"), ("score",), ("models", "show")]
 )

@@ -69,6 +69,25 @@ def test_round_trip(path):
     assert read_header(path) == (PUBLIC, KEY, 7)
 
 
+def test_draws_are_read_back_and_left_out_where_there_are_none(tmp_path, path):
+    assert read_tokens(path).draws == 0
+    assert b"draws" not in arrow_schema(PUBLIC, KEY, 7, labelled=True).metadata[METADATA_KEY]
+    for draws in (1, 20):
+        schema = arrow_schema(PUBLIC, KEY, 7, labelled=True, draws=draws)
+        found = write(tmp_path / "drawn.parquet", schema=schema)
+        assert read_tokens(found).draws == draws
+        assert read_header(found) == (PUBLIC, KEY, 7)
+
+
+@pytest.mark.parametrize("draws", ["2", -1, 1.5, True, None, 1 << 17])
+def test_wrong_draws_are_damage(tmp_path, draws):
+    schema = arrow_schema(PUBLIC, KEY, 7, labelled=True, draws=draws or 1)
+    content = json.loads(schema.metadata[METADATA_KEY]) | {"draws": draws}
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(content).encode()})
+    with pytest.raises(DataError, match="damaged"):
+        read_tokens(write(tmp_path / "t.parquet", schema=schema))
+
+
 def test_row_groups_with_dictionaries_of_their_own(tmp_path):
     groups = [
         (A, B, LABEL, SPLIT),

@@ -346,7 +346,7 @@ class TestSecrecy:
         host.script = [fail(grpc.StatusCode.INTERNAL)]
         post(http, [{**GOOD, "colour": SECRET}])
 
-        async def broken(_self, rows):
+        async def broken(_self, rows, **_):
             raise ZeroDivisionError(str(rows))
 
         monkeypatch.setattr(AsyncClient, "score", broken)

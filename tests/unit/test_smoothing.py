@@ -223,15 +223,16 @@ def test_draws_copy_training_rows_only_and_hide_their_order(tmp_path, sample, mo
         monkeypatch.setattr(encrypt, "BLOCK_ROWS", block)
         made = encrypt_table(cut, schema, keys, tmp_path / name, draws=5)
         found = read_tokens(tmp_path / name)
-        assert made.rows == found.rows
+        assert (made.rows, found.draws) == (found.rows, 5)
         decrypt_table(tmp_path / name, made.schema, keys, tmp_path / "csv")
         orders[name] = lines(tmp_path / "csv", found)
         rows[name] = Counter(orders[name])
     one = encrypt_table(cut, schema, KEYS, tmp_path / "once")
-    assert one.rows == len(sample)
+    assert (one.rows, read_tokens(tmp_path / "once").draws) == (len(sample), 1)
     bare = encrypt_table(cut, load_schema("german-credit"), KEYS, tmp_path / "bare")
     decrypt_table(tmp_path / "bare", bare.schema, KEYS, tmp_path / "csv")
     once = Counter(lines(tmp_path / "csv", read_tokens(tmp_path / "bare")))
+    assert read_tokens(tmp_path / "bare").draws == 0
     expected = Counter({row: n * (5 if row[-1] == TRAIN else 1) for row, n in once.items()})
     for name, found in rows.items():
         assert found == expected, name

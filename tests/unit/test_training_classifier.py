@@ -130,7 +130,7 @@ def test_learn_only_rows_teach_and_never_validate():
 def test_weighted_classes_weigh_the_same():
     dataset = table()
     built = build_table(dataset, dataset.build_vocabulary(), SMALL, 0)
-    weights = fitting._class_weights(built)
+    weights = fitting._weights(built, balanced=True)
     bad = built.labels == 1
     assert float(bad.float().mean()) < 0.45
     assert float(weights[bad].sum()) == pytest.approx(float(weights[~bad].sum()), rel=1e-5)

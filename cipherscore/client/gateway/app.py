@@ -70,7 +70,9 @@ class Host(Protocol):
     def key_id(self) -> str:
         """Id of the key in use."""
 
-    async def score(self, rows: Any, *, timeout: float | None = None) -> list[Score]:
+    async def score(
+        self, rows: Any, *, draws: int = 1, timeout: float | None = None
+    ) -> list[Score]:
         """Score raw records."""
 
     async def model(self, kind: str = "classifier", *, timeout: float | None = None) -> ModelInfo:
@@ -86,6 +88,7 @@ def create_app(
     allowed_hosts: Sequence[str] | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     max_records: int = MAX_RECORDS,
+    draws: int = 1,
 ) -> Starlette:
     """Return the application.  It closes ``client`` when it shuts down.
 
@@ -95,8 +98,9 @@ def create_app(
             list keeps web pages that rebind their own name to 127.0.0.1 from using the gateway.
         max_body_bytes: Longest request body.
         max_records: Most records of one request.
+        draws: How often the homophones of each record are drawn, see the client's ``score``.
     """
-    gateway = _Gateway(client, max_body_bytes, max_records)
+    gateway = _Gateway(client, max_body_bytes, max_records, draws)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -118,8 +122,9 @@ def create_app(
 
 
 class _Gateway:
-    def __init__(self, client: Host, max_body_bytes: int, max_records: int) -> None:
+    def __init__(self, client: Host, max_body_bytes: int, max_records: int, draws: int) -> None:
         self._client = client
+        self._draws = draws
         self._max_body_bytes = max_body_bytes
         self._max_records = max_records
         target = client.schema.target
@@ -132,7 +137,7 @@ class _Gateway:
             body = await read_body(request.stream(), declared, self._max_body_bytes)
             records = parse_records(body, self._max_records)
             with forwarding(request.headers):
-                scores = await self._client.score(records)
+                scores = await self._client.score(records, draws=self._draws)
             return _json([[self._classes[score.decision]] for score in scores])
         except ClientDisconnect:
             return Response(status_code=400)

@@ -26,6 +26,7 @@ def create_server(
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     max_records: int = MAX_RECORDS,
+    draws: int = 1,
 ) -> uvicorn.Server:
     """Return a server, not started; call its ``run()`` (or await ``serve()``).
 
@@ -39,6 +40,7 @@ def create_server(
         port: 0 to 65535; 0 takes any free one.
         max_body_bytes: Longest request body.
         max_records: Most records of one request.
+        draws: How often the homophones of each record are drawn, see the client's ``score``.
 
     Raises:
         ConfigurationError: The port is out of range.
@@ -57,6 +59,7 @@ def create_server(
         allowed_hosts=(*LOOPBACK_NAMES, host) if local else None,
         max_body_bytes=max_body_bytes,
         max_records=max_records,
+        draws=draws,
     )
     config = uvicorn.Config(
         app,
