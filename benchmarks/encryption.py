@@ -31,8 +31,9 @@ import typer
 from cipherscore.client.encrypt import encrypt_table
 from cipherscore.client.keys import Keyset
 from cipherscore.client.sources import find_table, from_arrow
-from cipherscore.schema import Schema, Smoothing
+from cipherscore.schema import Schema, Scorecards, Smoothing
 from cipherscore.schema_file import load_schema
+from cipherscore.scorecards import planned_fields
 
 SCHEMA = "german-credit"
 MOST_SHARE = 0.05
@@ -64,6 +65,12 @@ def smoothed(table: pa.Table, schema: Schema, folder: Path) -> None:
     )
 
 
+def scorecards(table: pa.Table, schema: Schema, folder: Path) -> None:
+    """Encrypt the table in memory, summed up to scorecards; bins and points are fitted too."""
+    cards = replace(schema, fields=planned_fields(2, 8), scorecards=Scorecards(schema.fields))
+    encrypt_table(from_arrow(table), cards, Keyset.create(), folder / "t.parquet")
+
+
 def plain(table: pa.Table, schema: Schema, folder: Path) -> None:
     """Write the same columns as they are."""
     del schema
@@ -79,7 +86,7 @@ def csv(table: pa.Table, schema: Schema, folder: Path) -> None:
 
 
 CASES: dict[str, Callable[[pa.Table, Schema, Path], None]] = {
-    "arrow": arrow, "smoothed": smoothed, "plain": plain, "csv": csv,
+    "arrow": arrow, "smoothed": smoothed, "scorecards": scorecards, "plain": plain, "csv": csv,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import Any
 
 from cipherscore.errors import SchemaError, shorten
 from cipherscore.field import (
@@ -28,11 +28,13 @@ from cipherscore.field import (
     Grouping,
     Kind,
 )
+from cipherscore.public_schema import PublicField, PublicSchema
+from cipherscore.scorecards import Scorecards
 from cipherscore.smoothing import Homophones, Smoothing
 
 __all__ = [
     "MAX_LEVELS", "MISSING_LEVEL", "OTHER_LEVEL", "Binning", "Field", "Grouping", "Kind",
-    "PublicField", "PublicSchema", "Schema", "Smoothing", "Source", "Target",
+    "PublicField", "PublicSchema", "Schema", "Scorecards", "Smoothing", "Source", "Target",
 ]  # fmt: skip
 
 MAX_NAME_LENGTH = 52
@@ -141,66 +143,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class PublicField:
-    """What the host may know of a field."""
-
-    name: str
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class PublicSchema:
-    """What the host may know of a schema; ``digest`` ties it to the owner's full one."""
-
-    name: str
-    digest: str
-    fields: tuple[PublicField, ...]
-    target: str
-    cost_false_good: float
-    cost_false_bad: float
-
-    def to_json(self) -> str:
-        """Return canonical JSON."""
-        content = {**self.__dict__, "fields": [f.__dict__ for f in self.fields]}
-        return json.dumps(content, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> PublicSchema:
-        """Read what `to_json` wrote.
-
-        Raises:
-            SchemaError: The text is no public schema.
-        """
-        try:
-            content: dict[str, Any] = json.loads(text)
-            fields = tuple(PublicField(**entry) for entry in content.pop("fields"))
-            found = cls(fields=fields, **content)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise SchemaError(f"not a public schema: {type(error).__name__}") from None
-        found._check()
-        return found
-
-    def _check(self) -> None:
-        """Check what a file may have wrong, so that no later code meets a wrong type."""
-        names = [f.name for f in self.fields]
-        texts: list[Any] = [self.name, self.digest, self.target, *names]
-        costs: list[Any] = [self.cost_false_good, self.cost_false_bad]
-        if not all(isinstance(text, str) and text for text in texts):
-            raise SchemaError("not a public schema: a name is no text or empty")
-        if not names or len(set(names)) < len(names):
-            raise SchemaError("not a public schema: fields are missing or named twice")
-        if any(f.kind not in get_args(Kind) for f in self.fields):
-            raise SchemaError("not a public schema: a field's kind is unknown")
-        if not all(type(cost) in (int, float) and 0 < cost < math.inf for cost in costs):
-            raise SchemaError("not a public schema: a cost is no number above 0")
-
-
-@dataclass(frozen=True)
 class Schema:
     """The data owner's full description of a table.
 
     Rows that agree in the raw column ``group`` fall into one part of the split; it is no field.
     ``dropped`` names raw columns that are no fields either; records may hold them.
+
+    With ``scorecards`` the ``fields`` are the sums of points of their attributes, and only the
+    attributes are read from records and raw tables; see `cipherscore.scorecards`.
 
     Raises:
         SchemaError: Bad name, no field, a field twice, or a field named like the target.
@@ -214,6 +164,7 @@ class Schema:
     source: Source = field(default_factory=Source)
     group: str = ""
     dropped: tuple[str, ...] = ()
+    scorecards: Scorecards | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > MAX_NAME_LENGTH:
@@ -223,9 +174,12 @@ class Schema:
             )
         if self.version < 1:
             raise SchemaError(f"schema {self.name!r}: version must be 1 or more")
-        names = [f.name for f in self.fields] + [self.target.name]
+        attributes = self.scorecards.attributes if self.scorecards else ()
+        names = [f.name for f in (*self.fields, *attributes)] + [self.target.name]
         if not self.fields:
             raise SchemaError(f"schema {self.name!r} has no field")
+        if self.scorecards:
+            self.scorecards.check_fields(self.fields)
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise SchemaError(f"schema {self.name!r}: {shorten(twice[0])} is named twice")
@@ -239,8 +193,9 @@ class Schema:
 
     def _check_columns(self) -> None:
         """Check that no raw column is two things, so that a record's value has one meaning."""
-        for f in self.fields:
-            reader = self.by_name.get(f.source, f)
+        names = {f.name: f for f in self.inputs}
+        for f in self.inputs:
+            reader = names.get(f.source, f)
             if f.source in (self.target.name, self.group) or f.name == self.group:
                 raise SchemaError(
                     f"schema {self.name!r}: field {f.name!r} reads the column of the target or "
@@ -262,7 +217,14 @@ class Schema:
     @property
     def fitted(self) -> bool:
         """Whether every field's levels are known, and their homophones where it asks for some."""
-        return all(f.fitted and (f.smoothing is None or f.homophones) for f in self.fields)
+        return (self.scorecards is None or self.scorecards.fitted) and all(
+            f.fitted and (f.smoothing is None or f.homophones) for f in self.fields
+        )
+
+    @property
+    def inputs(self) -> tuple[Field, ...]:
+        """What is read from records and raw tables: the scorecards' attributes, else the fields."""
+        return self.fields if self.scorecards is None else self.scorecards.attributes
 
     @property
     def smoothed(self) -> bool:
@@ -281,8 +243,8 @@ class Schema:
 
     @cached_property
     def raw_names(self) -> tuple[str, ...]:
-        """The raw columns that are read, each once, in the order of the fields; the target last."""
-        names = [f.source for f in self.fields] + [self.group] * bool(self.group)
+        """The raw columns that are read, each once, in the order of the inputs; the target last."""
+        names = [f.source for f in self.inputs] + [self.group] * bool(self.group)
         return tuple(dict.fromkeys([*names, self.target.name]))
 
     @cached_property
@@ -293,6 +255,12 @@ class Schema:
             "fields": [_meaning_of(f) for f in self.fields],
             "target": [self.target.name, self.target.good, self.target.bad, *self.target.rule],
         }
+        if self.scorecards is not None:
+            cards = self.scorecards
+            content["scorecards"] = [
+                [_meaning_of(f), cards.members.get(f.name), cards.points.get(f.name)]
+                for f in cards.attributes
+            ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def public(self) -> PublicSchema:
@@ -307,23 +275,33 @@ class Schema:
         )
 
     def with_edges(self, edges: Mapping[str, tuple[float, ...]]) -> Schema:
-        """Return a copy in which the named numeric fields have these bin edges."""
+        """Return a copy in which the named numeric fields or attributes have these bin edges."""
         return self._with("edges", edges)
 
     def with_categories(self, categories: Mapping[str, dict[str, str]]) -> Schema:
-        """Return a copy in which the named categorical fields have these categories."""
+        """Return a copy in which these fields or attributes have these categories, by name."""
         return self._with("categories", categories)
 
     def with_homophones(self, homophones: Mapping[str, Homophones]) -> Schema:
         """Return a copy in which the levels of the named fields have these homophones."""
         return self._with("homophones", homophones)
 
+    def with_scorecards(self, scorecards: Scorecards) -> Schema:
+        """Return a copy with these scorecards."""
+        return replace(self, scorecards=scorecards)
+
     def _with(self, entry: str, values: Mapping[str, Any]) -> Schema:
         """Return a copy with other values of one entry, by field name."""
-        fields = tuple(
-            replace(f, **{entry: values[f.name]}) if f.name in values else f for f in self.fields
-        )
-        return replace(self, fields=fields)
+
+        def renewed(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+            return tuple(
+                replace(f, **{entry: values[f.name]}) if f.name in values else f for f in fields
+            )
+
+        cards = self.scorecards
+        if cards is not None and values.keys() & cards.by_name.keys():
+            cards = Scorecards(renewed(cards.attributes))  # points are of the levels that were
+        return replace(self, fields=renewed(self.fields), scorecards=cards)
 
 
 def _meaning_of(f: Field) -> list[Any]:

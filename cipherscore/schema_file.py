@@ -14,7 +14,9 @@ import tomli_w
 from cipherscore.errors import SchemaError, shorten
 from cipherscore.files import write_bytes
 from cipherscore.schema import Binning, Field, Grouping, Schema, Smoothing, Source, Target
+from cipherscore.scorecards import Scorecards, format_scorecards, is_planned, planned_fields
 from cipherscore.smoothing import format_homophones, parse_homophones
+from cipherscore.toml_entries import NUMBER, Types, check_entries, has_type, numbers_of, texts_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,34 +25,31 @@ else:
 
 FORMAT = 1
 BUILT_IN_FOLDER = files("cipherscore") / "schemas"
-_Types = Mapping[str, tuple[type, ...]]
-_NUMBER = (int, float)
-_TOP: _Types = {
+_TOP: Types = {
     "format": (int,), "name": (str,), "version": (int,), "title": (str,), "source": (dict,),
     "group": (str,), "dropped": (list,), "target": (dict,), "field": (list,), "smoothing": (dict,),
+    "scorecards": (dict,), "scorecard": (list,),
 }  # fmt: skip
-_SOURCE: _Types = {
+_SOURCE: Types = {
     "path": (str,), "url": (str,), "sha256": (str,), "sample": (str,), "delimiter": (str,),
     "header": (bool,), "columns": (list,), "encoding": (str,), "decimal": (str,),
 }  # fmt: skip
-_TARGET: _Types = {
-    "name": (str,), "good": (str, int, list), "bad": (str, int, list), "cost_false_good": _NUMBER,
-    "cost_false_bad": _NUMBER, "description": (str,), "bad_below": _NUMBER, "bad_above": _NUMBER,
+_TARGET: Types = {
+    "name": (str,), "good": (str, int, list), "bad": (str, int, list), "cost_false_good": NUMBER,
+    "cost_false_bad": NUMBER, "description": (str,), "bad_below": NUMBER, "bad_above": NUMBER,
 }  # fmt: skip
-_TYPE_NAMES = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false",
-    list: "a list", dict: "a table of entries",
-}  # fmt: skip
-_BINNING: _Types = {"method": (str,), "bins": (int,)}
-_GROUPING: _Types = {"most": (int,), "least": (int,)}
-_SMOOTHING: _Types = {"most_share": _NUMBER, "method": (str,)}
-_FIELD: _Types = {
+_BINNING: Types = {"method": (str,), "bins": (int,)}
+_GROUPING: Types = {"most": (int,), "least": (int,)}
+_SCORECARDS: Types = {"count": (int,), "levels": (int,), "views": (int,)}
+_SMOOTHING: Types = {"most_share": NUMBER, "method": (str,)}
+_FIELD: Types = {
     "name": (str,), "kind": (str,), "description": (str,), "categories": (dict,), "edges": (list,),
     "binning": (dict,), "unit": (str,), "range": (list,), "missing": (str,),
     "missing_values": (list,), "column": (str,), "other": (bool,), "grouping": (dict,),
     "part": (str,), "date": (str,), "reference": (str,), "protected": (bool,),
     "smoothing": (dict,), "homophones": (dict,),
 }  # fmt: skip
+_ATTRIBUTE: Types = {**_FIELD, "scorecard": (int,), "points": (dict,)}
 
 
 def built_in_names() -> list[str]:
@@ -106,19 +105,20 @@ def parse_schema(text: str) -> Schema:
         raise SchemaError(f"not TOML: {str(error)[:200]}") from None
     if content.get("format") != FORMAT:
         raise SchemaError(f"format = {shorten(content.get('format'))} is unknown; known: {FORMAT}")
-    _check(content, _TOP, "schema", needed=("name", "target", "field"))
+    check_entries(content, _TOP, "schema", needed=("name", "target", "field"))
     source = content.get("source", {})
-    _check(source, _SOURCE, "source")
-    smoothing = _parse_smoothing(content)
+    check_entries(source, _SOURCE, "source")
+    fields, scorecards = _parse_fields(content)
     return Schema(
         name=content["name"],
         version=content.get("version", 1),
         title=content.get("title", ""),
-        source=Source(**{**source, "columns": _texts(source, "columns", "source")}),
+        source=Source(**{**source, "columns": texts_of(source, "columns", "source")}),
         group=content.get("group", ""),
-        dropped=_texts(content, "dropped", "schema"),
+        dropped=texts_of(content, "dropped", "schema"),
         target=_parse_target(content["target"]),
-        fields=tuple(_parse_field(entry, smoothing) for entry in content["field"]),
+        fields=fields,
+        scorecards=scorecards,
     )
 
 
@@ -134,22 +134,29 @@ def format_schema(schema: Schema, comments: Comments = MappingProxyType({})) -> 
         "source": _without_defaults(schema.source, Source()),
         "target": _format_target(schema.target),
     }
+    if schema.scorecards is not None:
+        content["scorecards"] = format_scorecards(schema.fields)
     head = {key: value for key, value in content.items() if value not in ("", {}, [])}
     parts = [_comment(comments.get("", ())) + tomli_w.dumps(head)]
-    parts += [
-        _comment(comments.get(f.name, ())) + _field_text(_format_field(f)) for f in schema.fields
-    ]
+    for f in schema.inputs:
+        entry = _format_field(f)
+        if schema.scorecards is not None and schema.scorecards.fitted:
+            entry["scorecard"] = schema.scorecards.members[f.name]
+            entry["points"] = dict(schema.scorecards.points[f.name])
+        parts.append(_comment(comments.get(f.name, ())) + _field_text("field", entry))
+    if schema.scorecards is not None and not is_planned(schema.fields):
+        parts += [_field_text("scorecard", _format_field(f)) for f in schema.fields]
     return "\n".join(parts)
 
 
-def _field_text(entry: Mapping[str, Any]) -> str:
+def _field_text(kind: str, entry: Mapping[str, Any]) -> str:
     """Return a field as a table of its own: the writer would put short ones into one long line."""
     tables = {key: value for key, value in entry.items() if isinstance(value, dict)}
     plain = {key: value for key, value in entry.items() if key not in tables}
     return (
-        "[[field]]\n"
+        f"[[{kind}]]\n"
         + tomli_w.dumps(plain)
-        + "".join(f"\n[field.{key}]\n{tomli_w.dumps(value)}" for key, value in tables.items())
+        + "".join(f"\n[{kind}.{key}]\n{tomli_w.dumps(value)}" for key, value in tables.items())
     )
 
 
@@ -160,16 +167,16 @@ def _comment(lines: Sequence[str]) -> str:
 
 
 def _parse_target(entry: Any) -> Target:
-    _check(entry, _TARGET, "target", needed=("name", "good", "bad"))
+    check_entries(entry, _TARGET, "target", needed=("name", "good", "bad"))
     values = dict(entry)
     for key in ("good", "bad"):
         listed = entry[key] if isinstance(entry[key], list) else [entry[key]]
-        if not listed or not all(_has_type(value, (str, int)) for value in listed):
+        if not listed or not all(has_type(value, (str, int)) for value in listed):
             raise SchemaError(f"target: {key} is a value or a list of texts or whole numbers")
         values[key], values[f"also_{key}"] = str(listed[0]), tuple(map(str, listed[1:]))
     for key in ("bad_below", "bad_above"):
         if key in entry:
-            values[key] = (_numbers({key: [entry[key]]}, key, "target") or ())[0]
+            values[key] = (numbers_of({key: [entry[key]]}, key, "target") or ())[0]
     return Target(**values)
 
 
@@ -182,26 +189,56 @@ def _format_target(target: Target) -> dict[str, Any]:
     return entry
 
 
+def _parse_fields(content: Mapping[str, Any]) -> tuple[tuple[Field, ...], Scorecards | None]:
+    """Return the fields, and where there are scorecards, whose sums the fields are then, those."""
+    smoothing, entries = _parse_smoothing(content), content["field"]
+    if "scorecards" not in content:
+        if "scorecard" in content:
+            raise SchemaError("schema: [[scorecard]] needs [scorecards] with count and levels")
+        return tuple(_parse_field(entry, smoothing) for entry in entries), None
+    check_entries(content["scorecards"], _SCORECARDS, "scorecards", needed=("count", "levels"))
+    fields = planned_fields(**content["scorecards"], smoothing=smoothing)
+    given = tuple(_parse_field(entry, smoothing) for entry in content.get("scorecard", ()))
+    if given and [f.name for f in given] != [f.name for f in fields]:
+        raise SchemaError(
+            f"scorecards: {len(fields)} of them, but [[scorecard]] names "
+            f"{shorten(', '.join(f.name for f in given))}; take all [[scorecard]] out, and "
+            "`cipherscore encrypt` fits them anew"
+        )
+    attributes, members, points = [], {}, {}
+    for entry in entries:
+        own = ("scorecard", "points")
+        where = f"field {shorten(entry['name'])}" if _is_named(entry) else "field"
+        check_entries(entry, _ATTRIBUTE, where)
+        attribute = _parse_field({k: v for k, v in entry.items() if k not in own}, None)
+        attributes.append(attribute)
+        if "scorecard" in entry:
+            members[attribute.name] = entry["scorecard"]
+        if "points" in entry:
+            points[attribute.name] = dict(entry["points"])
+    return given or fields, Scorecards(tuple(attributes), members, points)
+
+
 def _parse_field(entry: Any, smoothing: Smoothing | None) -> Field:
     where = f"field {shorten(entry['name'])}" if _is_named(entry) else "field"
-    _check(entry, _FIELD, where, needed=("name", "kind"))
+    check_entries(entry, _FIELD, where, needed=("name", "kind"))
     values = {key: value for key, value in entry.items() if key not in ("range", "binning")}
-    edges, limits = _numbers(entry, "edges", where), _numbers(entry, "range", where)
+    edges, limits = numbers_of(entry, "edges", where), numbers_of(entry, "range", where)
     values["edges"] = edges or ()
     if limits is not None:
         if len(limits) != 2:
             raise SchemaError(f"{where}: range is [lowest, highest], not {len(limits)} numbers")
         values["valid_range"] = (limits[0], limits[1])
-    values["missing_values"] = _texts(entry, "missing_values", where)
+    values["missing_values"] = texts_of(entry, "missing_values", where)
     meanings = entry.get("categories", {})
     if not all(isinstance(meaning, str) for meaning in meanings.values()):
         raise SchemaError(f'{where}: each entry of categories is code = "meaning"')
     values["categories"] = dict(meanings)
     if "binning" in entry:
-        _check(entry["binning"], _BINNING, f"{where}, binning", needed=("method", "bins"))
+        check_entries(entry["binning"], _BINNING, f"{where}, binning", needed=("method", "bins"))
         values["binning"] = Binning(**entry["binning"])
     if "grouping" in entry:
-        _check(entry["grouping"], _GROUPING, f"{where}, grouping", needed=("most", "least"))
+        check_entries(entry["grouping"], _GROUPING, f"{where}, grouping", needed=("most", "least"))
         values["grouping"] = Grouping(**entry["grouping"])
     try:
         values["smoothing"] = _parse_smoothing(entry) or smoothing
@@ -215,32 +252,12 @@ def _parse_smoothing(entry: Mapping[str, Any]) -> Smoothing | None:
     """Return the smoothing of a field, or of a schema for fields without their own, if any."""
     if "smoothing" not in entry:
         return None
-    _check(entry["smoothing"], _SMOOTHING, "smoothing", needed=("most_share",))
+    check_entries(entry["smoothing"], _SMOOTHING, "smoothing", needed=("most_share",))
     return Smoothing(**entry["smoothing"])
 
 
 def _is_named(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("name"), str)
-
-
-def _texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Return a list of texts; an empty one where the entry is absent."""
-    texts = entry.get(key, [])
-    if not all(isinstance(text, str) for text in texts):
-        raise SchemaError(f"{where}: {key} is a list of texts")
-    return tuple(texts)
-
-
-def _numbers(entry: Mapping[str, Any], key: str, where: str) -> tuple[float, ...] | None:
-    """Return a list of numbers as floats; None where the entry is absent."""
-    if key not in entry:
-        return None
-    if not all(_has_type(number, _NUMBER) for number in entry[key]):
-        raise SchemaError(f"{where}: {key} is a list of numbers")
-    try:
-        return tuple(float(number) for number in entry[key])
-    except OverflowError:
-        raise SchemaError(f"{where}: {key} holds a number that is too large") from None
 
 
 def _format_field(f: Field) -> dict[str, Any]:
@@ -263,32 +280,6 @@ def _format_field(f: Field) -> dict[str, Any]:
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
     changed = {key: new for key, new in value.__dict__.items() if new != getattr(default, key)}
     return {key: list(new) if isinstance(new, tuple) else new for key, new in changed.items()}
-
-
-def _check(entry: Any, known: _Types, where: str, *, needed: tuple[str, ...] = ()) -> None:
-    """Check that a TOML table has the ``needed`` entries, none but ``known`` ones, of their types.
-
-    Raises:
-        SchemaError: It does not.
-    """
-    if not isinstance(entry, dict):
-        raise SchemaError(f"{where}: {shorten(entry)} is no table of entries")
-    for key, value in entry.items():
-        if key not in known:
-            raise SchemaError(
-                f"{where}: unknown entry {shorten(key)}; known: {', '.join(sorted(known))}"
-            )
-        if not _has_type(value, known[key]):
-            names = " or ".join(_TYPE_NAMES[kind] for kind in known[key])
-            raise SchemaError(f"{where}: {key} = {shorten(value)} has the wrong type; give {names}")
-    for key in needed:
-        if key not in entry:
-            raise SchemaError(f"{where}: entry {key!r} is missing")
-
-
-def _has_type(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Return whether ``value`` is of one of ``kinds``; a boolean is no number here."""
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def _shown(name_or_path: str | Path) -> str:

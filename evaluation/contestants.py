@@ -155,8 +155,8 @@ def keras_scores(raw: RawData, fold: Fold, seed: int) -> Scores:
 
 def _cells(raw: RawData) -> tuple[np.ndarray, int]:
     """Return all raw values as objects [rows, fields], numeric fields first, and their number."""
-    numeric = [f.name for f in raw.schema.fields if f.kind == "numeric"]
-    others = [f.name for f in raw.schema.fields if f.kind != "numeric"]
+    numeric = [f.name for f in raw.schema.inputs if f.kind == "numeric"]
+    others = [f.name for f in raw.schema.inputs if f.kind != "numeric"]
     columns = [raw.numbers(name).astype(object) for name in numeric]
     columns += [raw.texts(name).astype(object) for name in others]
     return np.stack(columns, axis=1), len(numeric)

@@ -44,8 +44,8 @@ class Group:
 
 
 def protected_fields(raw: RawData) -> list[Field]:
-    """Return the fields that the schema marks as protected."""
-    return [field for field in raw.schema.fields if field.protected]
+    """Return the fields, or attributes of scorecards, that the schema marks as protected."""
+    return [field for field in raw.schema.inputs if field.protected]
 
 
 def groups_of(raw: RawData, field: Field) -> list[Group]:

@@ -18,6 +18,7 @@ from cipherscore.client.grouping import keep_categories
 from cipherscore.client.keys import Keyset
 from cipherscore.client.nonces import table_nonces
 from cipherscore.client.records import RecordCodec
+from cipherscore.client.scorecards import attribute_levels, fitted_scorecards, summed
 from cipherscore.client.sources import RawTable, from_arrow
 from cipherscore.client.splits import GroupNumbers
 from cipherscore.client.tables import (
@@ -30,7 +31,7 @@ from cipherscore.client.tables import (
 )
 from cipherscore.dataset import TEST, TRAIN, TokenColumn, TokenDataset
 from cipherscore.errors import DataError
-from cipherscore.schema import MISSING_LEVEL, Schema
+from cipherscore.schema import MISSING_LEVEL, Field, Schema
 
 Rows = NDArray[np.intp]
 """Positions of rows."""
@@ -111,13 +112,16 @@ class RawData:
         return digest.hexdigest()
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a numeric field as float64 [rows], NaN where absent."""
-        field = self.schema.by_name[name]
+        """Return a numeric field or attribute as float64 [rows], NaN where absent."""
+        field = self._input(name)
         return numbers(field_column(self.table, field), field)
 
     def texts(self, name: str) -> np.ndarray:
-        """Return a categorical field as trimmed texts [rows]; absent is `MISSING_LEVEL`."""
-        field = self.schema.by_name[name]
+        """Return a categorical field or attribute as trimmed texts [rows].
+
+        Absent is `MISSING_LEVEL`.
+        """
+        field = self._input(name)
         cells = field_column(self.table, field).to_pylist()
         found = {cell: "" if cell is None else str(cell).strip() for cell in set(cells)}
         texts = np.asarray([found[cell] for cell in cells], dtype=object)
@@ -125,9 +129,9 @@ class RawData:
         return texts
 
     def fitted(self, rows: Rows) -> Schema:
-        """Return the schema with its bins and grouped categories fitted on ``rows``."""
+        """Return the schema with its bins, grouped categories and scorecards fitted on ``rows``."""
         edges, categories = {}, {}
-        for field in self.schema.fields:
+        for field in self.schema.inputs:
             if field.fitted:
                 continue
             if field.kind == "numeric":
@@ -138,7 +142,26 @@ class RawData:
                 column = field_column(self.table, field).take(pa.array(rows))
                 counts = category_counts(column, field)
                 categories[field.name] = keep_categories(field, counts, len(rows))
-        return self.schema.with_edges(edges).with_categories(categories)
+        schema = self.schema.with_edges(edges).with_categories(categories)
+        if schema.scorecards is None:
+            return schema
+        levels = attribute_levels(self.table.take(pa.array(rows)), schema)
+        return fitted_scorecards(schema, levels, self.label[rows])
+
+    def as_fields(self, schema: Schema) -> RawData:
+        """Return a table of the fields: the sums of points where there are scorecards, else this.
+
+        Args:
+            schema: The table's, fitted.
+        """
+        if schema.scorecards is None:
+            return replace(self, schema=schema)
+        plain = replace(schema, scorecards=None)
+        return replace(self, schema=plain, table=summed(self.table, schema))
+
+    def _input(self, name: str) -> Field:
+        """Return what is read from the table under a name."""
+        return {field.name: field for field in self.schema.inputs}[name]
 
 
 def folds(raw: RawData, repeats: int, count: int, seed: int) -> Iterator[Fold]:

@@ -44,6 +44,7 @@ def smote_rows(raw: RawData, fold: Fold, dataset: TokenDataset, seed: int) -> To
         seed: Of the neighbours and of the points between them.
     """
     schema = raw.fitted(fold.train)
+    raw = raw.as_fields(schema)
     numeric = np.array([field.kind == "numeric" for field in schema.fields])
     label = raw.label[fold.train]
     cells = np.stack([_cells(raw, schema, fold, field.name) for field in schema.fields], axis=1)

@@ -22,17 +22,17 @@ def overview(raw: RawData) -> Content:
     """Return class balance, boxes of numeric fields, levels of categories, and correlations."""
     bad = int((raw.label == 1).sum())
     levels = encoded(raw)
-    names = [f.name for f in raw.schema.fields]
+    names = [f.name for f in raw.schema.inputs]
     with_target = np.column_stack([levels, raw.label])
     return {
         "rows": raw.rows,
         "fields": len(names),
         "classes": {"good": raw.rows - bad, "bad": bad},
         "numeric": [
-            _box(raw, f.name, f.unit) for f in raw.schema.fields if f.kind == "numeric"
+            _box(raw, f.name, f.unit) for f in raw.schema.inputs if f.kind == "numeric"
         ],
         "categories": [
-            _levels(raw, f.name) for f in raw.schema.fields if f.kind != "numeric"
+            _levels(raw, f.name) for f in raw.schema.inputs if f.kind != "numeric"
         ],
         "correlation": {
             "names": [*names, raw.schema.target.name],
@@ -45,7 +45,7 @@ def overview(raw: RawData) -> Content:
 def encoded(raw: RawData) -> NDArray[np.int64]:
     """Return the position of each cell's level, int64 [rows, fields], bins fitted on all rows."""
     fitted = raw.fitted(np.arange(raw.rows))
-    columns = [level_indices(field_column(raw.table, f), f) for f in fitted.fields]
+    columns = [level_indices(field_column(raw.table, f), f) for f in fitted.inputs]
     return np.stack(columns, axis=1).astype(np.int64)
 
 
@@ -102,7 +102,7 @@ def _alone(values: NDArray[np.float64], label: np.ndarray) -> float | None:
 
 def _levels(raw: RawData, name: str) -> Content:
     """Return rows and share of bad of each level; levels of too few rows are put together."""
-    field = raw.schema.by_name[name]
+    field = {f.name: f for f in raw.schema.inputs}[name]
     texts = raw.texts(name)
     values, counts = np.unique(texts, return_counts=True)
     order = np.argsort(-counts, kind="stable")

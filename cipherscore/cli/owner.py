@@ -82,12 +82,14 @@ def encrypt(
 
     Writes the token table for the host and the fitted schema for the owner.  Equal values of a
     field give equal tokens: frequencies stay visible (docs/threat-model.md says what that leaks).
-    In a field with smoothing frequent values have several tokens (docs/smoothing.md).
+    In a field with smoothing frequent values have several tokens (docs/smoothing.md).  With
+    scorecards only sums of points over all columns are encrypted (docs/scorecards.md).
     """
     from cipherscore.client.encrypt import encrypt_table
     from cipherscore.client.passphrase import load_keyset
     from cipherscore.client.sources import find_table
     from cipherscore.schema_file import load_schema, save_schema
+    from cipherscore.scorecards import shape_of
 
     home = Home()
     planned = load_schema(schema)
@@ -105,7 +107,11 @@ def encrypt(
         save_schema(made.schema, schema_file)
     facts = {"rows": made.rows, "draws": draws, "fields": len(made.schema.fields), "key_id": made.key_id,
              "origin": table.origin, "tokens": str(target), "schema": str(schema_file)}  # fmt: skip
-    text = f"{made.rows} rows, {len(made.schema.fields)} fields, key {made.key_id} -> {target}"
+    what = f"{len(made.schema.fields)} fields"
+    if made.schema.scorecards is not None:
+        count, _ = shape_of(made.schema.fields)
+        what = f"{count} scorecards of {len(made.schema.inputs)} attributes"
+    text = f"{made.rows} rows, {what}, key {made.key_id} -> {target}"
     show(facts, as_json, lambda: out.print(text))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -34,6 +34,7 @@ def infer(
     protected: Annotated[list[str] | None, typer.Option(help="Column by whose groups decisions are compared; may be repeated.")] = None,
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
     drop_suspicious: Annotated[bool, typer.Option("--drop-suspicious", help="Leave out columns that seem to know the outcome.")] = False,
+    scorecards: Annotated[int, typer.Option(help="Sum all columns up to this many scorecards, and encrypt only those (docs/scorecards.md).", min=0, max=64)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the split to be, as of `cipherscore encrypt`.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing schema file.")] = False,
 ) -> None:  # fmt: skip
@@ -58,6 +59,7 @@ def infer(
         drop=tuple(drop or ()),
         drop_suspicious=drop_suspicious,
         seed=seed,
+        scorecards=scorecards,
     )
     with progress_bar("infer") as update:  # rows while reading, columns then
         found = infer_table(
@@ -66,7 +68,8 @@ def infer(
     save_schema(found.schema, file, found.comments)
     for remark in found.remarks:
         note(remark)
-    out.print(f"{file}: schema {found.schema.name!r} with {len(found.schema.fields)} fields")
+    what = f"{len(found.schema.inputs)} " + ("attributes" if scorecards else "fields")
+    out.print(f"{file}: schema {found.schema.name!r} with {what}")
 
 
 @app.command()
@@ -84,16 +87,13 @@ def check(
         "fitted": found.fitted,
         "target": found.target.__dict__,
         "group": found.group,
-        "fields": [
-            {
-                "name": f.name,
-                "kind": f.kind,
-                "levels": len(f.levels) if f.fitted else None,
-                "tokens": _tokens(f),
-            }
-            for f in found.fields
-        ],
+        "fields": [_facts(f) for f in found.fields],
     }
+    cards = found.scorecards
+    if cards is not None:
+        facts["attributes"] = [
+            {**_facts(f), "scorecard": cards.members.get(f.name)} for f in cards.attributes
+        ]
     if data is not None:
         from cipherscore.client.checking import check_table
         from cipherscore.client.sources import find_table
@@ -112,12 +112,28 @@ def check(
     show(facts, as_json, human)
 
 
+def _facts(f: Field) -> dict[str, Any]:
+    levels = len(f.levels) if f.fitted else None
+    return {"name": f.name, "kind": f.kind, "levels": levels, "tokens": _tokens(f)}
+
+
 def _print_fields(found: Schema) -> None:
+    cards = found.scorecards
     view = Table("field", "kind", "levels", "tokens", "unit", "meaning", box=None)
     for f in found.fields:
         levels = str(len(f.levels)) if f.fitted else _planned(f)
         view.add_row(f.name, f.kind, levels, str(_tokens(f) or ""), f.unit, f.description)
     out.print(view)
+    if cards is not None:
+        out.print("\nsums of points; not encrypted themselves:")
+        view = Table("attribute", "kind", "levels", "scorecard", "points", "meaning", box=None)
+        for f in cards.attributes:
+            levels = str(len(f.levels)) if f.fitted else _planned(f)
+            points = cards.points.get(f.name, {}).values()
+            reach = f"{min(points)} to {max(points)}" if points else ""
+            number = str(cards.members.get(f.name, ""))
+            view.add_row(f.name, f.kind, levels, number, reach, f.description)
+        out.print(view)
     target = found.target
     good, bad = [repr(target.good)], [repr(target.bad)]
     good += map(repr, target.also_good)

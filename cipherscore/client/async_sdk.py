@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from cipherscore.client.attribute_reasons import Wanted
 from cipherscore.client.averaging import Draws
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
@@ -32,14 +33,16 @@ class AsyncClient(Session):
         self, rows: Rows, *, reasons: int = 0, draws: int = 1, timeout: float | None = None
     ) -> list[Score]:
         """Return one score per row, in order; see `cipherscore.client.sdk.Client.score`."""
-        drawn = Draws(self._codec, rows, draws, reasons)
+        wanted = Wanted(self._codec, rows, reasons)
+        drawn = Draws(self._codec, wanted.rows, draws, wanted.asked)
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
-        if isinstance(rows, Sized) and len(rows) * draws <= INLINE_RECORDS:
+        if isinstance(wanted.rows, Sized) and len(wanted.rows) * draws <= INLINE_RECORDS:
             requests = drawn.requests(self._requests)
         else:
             requests = await asyncio.to_thread(drawn.requests, self._requests)
         try:
-            return drawn.finish(await self._score_many(stub, requests, seconds, drawn.read))
+            scores = await self._score_many(stub, requests, seconds, drawn.read)
+            return wanted.named(drawn.finish(scores))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 

@@ -28,7 +28,7 @@ def check_table(
     rows = 0
     for batch in table.batches():
         try:
-            for field in schema.fields:
+            for field in schema.inputs:
                 _check_column(field_column(batch, field), field)
             labels(batch, schema.target)
             if schema.group:

@@ -1,4 +1,4 @@
-"""Fit a schema on training rows: bins, categories, and the homophones of smoothed fields."""
+"""Fit a schema on training rows: bins, categories, scorecards, homophones of smoothed fields."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cipherscore.client.grouping import keep_categories
 from cipherscore.client.homophones import HomophonePrf
 from cipherscore.client.keys import Keyset
 from cipherscore.client.records import RecordCodec
+from cipherscore.client.scorecards import fit_scorecards, needs_reading, summed
 from cipherscore.client.sources import RawTable
 from cipherscore.client.tables import category_counts, field_column, level_indices, numbers
 from cipherscore.dataset import TRAIN
@@ -52,8 +53,13 @@ def fit(
         SchemaError: There are too many homophones.
     """
     prf = weights_prf(keyset, schema)
-    passed = len(split) * (readings(schema) - bool(unsmoothed(schema)))
+    total = len(split)
+    passed = total * any(not f.fitted for f in schema.inputs)
     fitted = fit_levels(table, schema, split, label, progress)
+    fitted = fit_scorecards(
+        table, fitted, split, label, FIT_ROWS, lambda rows: progress(passed + rows)
+    )
+    passed += total * needs_reading(schema)
     return fit_homophones(table, fitted, split, prf, lambda rows: progress(passed + rows))
 
 
@@ -64,7 +70,8 @@ def weights_prf(keyset: Keyset, schema: Schema) -> HomophonePrf:
 
 def readings(schema: Schema) -> int:
     """Return how often `fit` reads the table."""
-    return bool(unsmoothed(schema)) + any(not f.fitted for f in schema.fields)
+    levels = any(not f.fitted for f in schema.inputs)
+    return bool(unsmoothed(schema)) + levels + needs_reading(schema)
 
 
 def fit_levels(
@@ -75,7 +82,7 @@ def fit_levels(
     progress: Callable[[int], None],
 ) -> Schema:
     """Return ``schema`` with levels fitted on the training rows, every n-th of a large table."""
-    unfitted = [f for f in schema.fields if not f.fitted]
+    unfitted = [f for f in schema.inputs if not f.fitted]
     if not unfitted:
         return schema
     step = -(-int(np.count_nonzero(split == TRAIN)) // FIT_ROWS)
@@ -136,8 +143,9 @@ def fit_homophones(
     for batch in table.batches():
         train = split[start : start + len(batch)] == TRAIN
         try:
+            fields = summed(batch, schema)
             for f in waiting:
-                levels = level_indices(field_column(batch, f), f)[train]
+                levels = level_indices(field_column(fields, f), f)[train]
                 counts[f.name] += np.bincount(levels, minlength=len(f.levels))
         except RecordError as error:
             raise error.shifted(start) from None

@@ -27,6 +27,7 @@ from cipherscore.client.targets import Goal, infer_target
 from cipherscore.dataset import TRAIN
 from cipherscore.errors import DataError, SchemaError, shorten
 from cipherscore.schema import MAX_NAME_LENGTH, Field, Schema, Target
+from cipherscore.scorecards import DEFAULT_LEVELS, DEFAULT_VIEWS, Scorecards, planned_fields
 
 LEAST_CATEGORY_ROWS = (5, 50)
 CATEGORY_SHARE = 2000
@@ -55,6 +56,7 @@ class Options:
     drop: tuple[str, ...] = ()
     drop_suspicious: bool = False
     seed: int = 0
+    scorecards: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,14 +210,16 @@ def _assemble(
         raise SchemaError(f"{path}: no usable field; {shown or 'it has no column'}")
     remarks = remarks + _renamed(fields)
     stem = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower())
+    cards = Scorecards(fields) if options.scorecards else None
     schema = Schema(
         options.name or stem[:MAX_NAME_LENGTH].strip("-") or "table",
-        fields,
+        planned_fields(options.scorecards, DEFAULT_LEVELS, DEFAULT_VIEWS) if cards else fields,
         target,
         title=f"inferred from {path.name}",
         source=sample.source,
         group=options.group,
         dropped=(*options.drop, *(found.column for found in profiles if not found.fields)),
+        scorecards=cards,
     )
     head = "Made by `cipherscore schema infer`.  Read it, correct it.  What was decided:"
     gone = [text for found in profiles if not found.fields for text in found.remarks]

@@ -10,6 +10,7 @@ from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.homophones import NONCE_LENGTH, FieldTokens
 from cipherscore.errors import DataError, DecryptionError
 from cipherscore.schema import MISSING_LEVEL, OTHER_LEVEL, Field, Schema
+from cipherscore.scorecards import number_in
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RecordCodec:
     Args:
         cipher: The field cipher of a fitted schema.
 
+    ``inputs`` holds what is read of a record, by name: the fields, or the scorecards' attributes.
     ``tokens`` holds, per field, every level's tokens: one, or its homophones.  ``levels`` holds,
     per field, the level of every token.  ``prf`` chooses homophones; None where no field has some.
     """
@@ -44,6 +46,15 @@ class RecordCodec:
             for f in cipher.schema.fields
         }
         self.prf = cipher.smoothing_prf("choice") if cipher.schema.smoothed else None
+        self.inputs = {f.name: f for f in cipher.schema.inputs}
+        self._all = {**self.inputs, **cipher.schema.by_name}
+        cards = cipher.schema.scorecards
+        self._cards = {f.name: number_in(f.name) for f in cipher.schema.fields} if cards else {}
+        self._attributes = (
+            [(f, cards.points[f.name], cards.members[f.name]) for f in cards.attributes]
+            if cards is not None
+            else []
+        )
 
     def encode(
         self, record: Mapping[str, object], row: int | None = None, nonce: bytes | None = None
@@ -66,19 +77,20 @@ class RecordCodec:
         """
         tokens = {}
         draws = self._draws(nonce)
+        values = self._sums(record, row) if self._attributes else record
         for place, f in enumerate(self.schema.fields):
             name = f.source
-            if name not in record:
+            if name not in values:
                 name = f.name
-            if name not in record:
+            if name not in values:
                 raise DataError(f"{_record(row)} lacks field {f.source!r}; allowed: {f.allowed}")
-            level = f.level_of(record[name], row)
+            level = f.level_of(values[name], row)
             same = self.tokens[f.name][level]
             if len(same) == 1:
                 tokens[f.name] = same[0]
             else:
                 tokens[f.name] = self.choices[f.name].choose(level, draws[place])
-        unknown = record.keys() - tokens.keys() - self.schema.unread
+        unknown = record.keys() - self.inputs.keys() - self.schema.unread
         if unknown and (unknown := unknown - set(self.schema.raw_names)):
             names = ", ".join(sorted(repr(name)[:40] for name in unknown)[:5])
             raise DataError(f"{_record(row)} has fields the schema does not know: {names}")
@@ -98,11 +110,18 @@ class RecordCodec:
         return {name: self._level(name, token) for name, token in tokens.items()}
 
     def explain(self, levels: Mapping[str, str | None]) -> dict[str, Readable]:
-        """Return what each level means, in the words and units of the schema."""
+        """Return what each level of a field or attribute means, in the schema's words and units."""
         return {
-            name: Readable(level or "", _meaning(self.schema.by_name[name], level))
+            name: Readable(level or "", _meaning(self._all[name], level))
             for name, level in levels.items()
         }
+
+    def _sums(self, record: Mapping[str, object], row: int | None) -> dict[str, int]:
+        """Return the sum of points by scorecard; raises as `encode` does."""
+        totals = dict.fromkeys(self._cards.values(), 0)
+        for f, points, number in self._attributes:
+            totals[number] += points[level_in(record, f, row)]
+        return {name: totals[number] for name, number in self._cards.items()}
 
     def _draws(self, nonce: bytes | None) -> Sequence[int]:
         if self.prf is None:
@@ -121,6 +140,21 @@ class RecordCodec:
                     f"{self.schema.identity!r} lacks; use the schema it was encrypted with"
                 )
         return None if level == MISSING_LEVEL else level
+
+
+def level_in(record: Mapping[str, object], field: Field, row: int | None = None) -> str:
+    """Return the level of one field of a record, which has it under its raw name or its own.
+
+    Raises:
+        DataError: It is missing.
+        RecordError: The value is not allowed.
+    """
+    name = field.source
+    if name not in record:
+        name = field.name
+    if name not in record:
+        raise DataError(f"{_record(row)} lacks field {field.source!r}; allowed: {field.allowed}")
+    return field.level_of(record[name], row)
 
 
 def _record(row: int | None) -> str:

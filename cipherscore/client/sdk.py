@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cipherscore.client.async_sdk import AsyncClient
+from cipherscore.client.attribute_reasons import Wanted
 from cipherscore.client.averaging import Draws
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
@@ -47,7 +48,8 @@ class Client(Session):
         Args:
             rows: Raw records, or a pandas DataFrame or Arrow table (needs cipherscore[tables]).
             reasons: How many reasons to have for each row: the fields that contribute most towards
-                bad credit, with what the applicant has there.  At most the number of fields.
+                bad credit, with what the applicant has there.  At most the number of fields.  Of a
+                schema with scorecards: the attributes, at most their number.
             draws: With a smoothed schema, how often to draw the homophones of each row anew, 1 to
                 64: as many rows are sent, in a random order.  The answer's probability is of the
                 mean log-odds, the decision by the model's threshold, and reasons are means by
@@ -62,14 +64,16 @@ class Client(Session):
             ServiceError: The host is away, too slow, or answers nonsense.
         """
         seconds, stub = self._deadline(timeout), self._connect(grpc)
-        drawn = Draws(self._codec, rows, draws, reasons)
+        wanted = Wanted(self._codec, rows, reasons)
+        drawn = Draws(self._codec, wanted.rows, draws, wanted.asked)
         requests = drawn.requests(self._requests)
         try:
             if len(requests) == 1:  # a future would cost a thread hand-off
                 request = requests[0]
                 answer = stub.Score(request, timeout=seconds, metadata=self._metadata)
-                return drawn.finish(drawn.read(request, answer))
-            return drawn.finish(self._score_many(stub, requests, seconds, drawn.read))
+                return wanted.named(drawn.finish(drawn.read(request, answer)))
+            scores = self._score_many(stub, requests, seconds, drawn.read)
+            return wanted.named(drawn.finish(scores))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 

@@ -163,7 +163,7 @@ def _names(header: Sequence[str], schema: Schema, path: Path) -> list[str]:
 
 def _with_points(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     """Return a batch whose numeric columns spell 0,5 as 0.5; dates and categories stay."""
-    numeric = {f.source for f in schema.fields if f.kind == "numeric" and not f.part}
+    numeric = {f.source for f in schema.inputs if f.kind == "numeric" and not f.part}
     numeric |= {schema.target.name} if schema.target.numeric else set()
     columns = [
         pc.replace_substring(column, ",", ".") if name in numeric else column
@@ -175,7 +175,7 @@ def _with_points(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
 def with_field_names(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     """Return ``batch`` with a column more for each field that reads a column of another name."""
     names, columns = list(batch.schema.names), list(batch.columns)
-    for f in schema.fields:
+    for f in schema.inputs:
         if f.name not in names and f.source in batch.schema.names:
             names.append(f.name)
             columns.append(batch.column(f.source))
@@ -273,7 +273,7 @@ def read_records(table: RawTable, schema: Schema, rows: list[int]) -> list[dict[
     wanted, start = dict.fromkeys(rows), 0
     found: dict[int, dict[str, object]] = {}
     names = [name for name in schema.raw_names if name != schema.group]
-    numeric = {f.source for f in schema.fields if f.kind == "numeric" and not f.part}
+    numeric = {f.source for f in schema.inputs if f.kind == "numeric" and not f.part}
     for batch in table.batches():
         for row in wanted:
             if start <= row < start + len(batch):

@@ -42,6 +42,10 @@ def encode_batch(
         RecordError: A value is not allowed; names the field and the first such row of the batch.
     """
     encoded = {}
+    if codec.schema.scorecards is not None:
+        from cipherscore.client.scorecards import summed  # noqa: PLC0415  (it imports this module)
+
+        batch = summed(batch, codec.schema)
     if nonces is None and codec.prf is not None:
         nonces = random_nonces(batch.num_rows if rows is None else len(rows))
     for place, f in enumerate(codec.schema.fields):

@@ -83,8 +83,8 @@ def parse_records(body: bytes, limit: int) -> list[dict[str, Any]]:
 
 def locate(records: Sequence[Mapping[str, object]], schema: Schema) -> tuple[str, int] | None:
     """Return the field and the row of the first missing or unknown field, if there is one."""
-    needed = schema.by_name.keys()
-    known = needed | {schema.target.name}
+    needed = [f.name for f in schema.inputs]
+    known = {*needed, schema.target.name}
     for row, record in enumerate(records):
         for name in needed:
             if name not in record:
