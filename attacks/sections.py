@@ -15,6 +15,14 @@ from attacks import model_plots, plots
 from attacks.classifier_study import classifier_figures, classifier_study
 from attacks.generator_study import generator_figures, generator_study
 from attacks.request import Request
+from attacks.request_plots import request_plots
+from attacks.request_report import (
+    request_facts,
+    request_lines,
+    request_study,
+    request_warnings,
+)
+from attacks.request_study import RequestStudy, requests_content
 from attacks.token_study import TokenStudy, token_tables
 from cipherscore.errors import ConfigurationError, shorten
 from evaluation.folds import RawData
@@ -78,6 +86,10 @@ def sections(only: Sequence[str] | None = None) -> list[Section]:
 def _token_study(request: Request, raw: RawData, store: Store) -> TokenStudy:
     cuts = request.cuts or (20 if raw.rows < LARGE_ROWS else 10)
     return TokenStudy(raw, cuts, request.kinds, request.seed, store, request.draws)
+
+
+def _request_study(request: Request, raw: RawData, store: Store) -> RequestStudy:
+    return request_study(raw, request.cuts, request.seed, store)
 
 
 def _token_facts(content: Content) -> Any:
@@ -181,6 +193,10 @@ TOKENS = Section(
     "tokens", "Token tables", _token_study, token_tables, plots.token_plots,
     _token_facts, _token_lines, _few_cuts, takes_smoothing=True,
 )  # fmt: skip
+REQUESTS = Section(
+    "requests", "Requests", _request_study, requests_content, request_plots,
+    request_facts, request_lines, request_warnings,
+)  # fmt: skip
 CLASSIFIER = Section(
     "classifier", "Classifier", classifier_study, classifier_figures, model_plots.classifier_plots,
     _classifier_facts, _classifier_lines, _few_cuts,
@@ -190,5 +206,5 @@ GENERATOR = Section(
     _generator_facts, _generator_lines, _none,
 )  # fmt: skip
 
-SECTIONS = (TOKENS, CLASSIFIER, GENERATOR)
+SECTIONS = (TOKENS, REQUESTS, CLASSIFIER, GENERATOR)
 """All sections, in the order of the report."""

@@ -24,6 +24,7 @@ from serving.batcher import Batcher
 from serving.call import Call
 from serving.models import LoadedModel
 from serving.reasons import ALL, Reasons
+from serving.rounding import Rounding
 from serving.settings import Settings
 from serving.tables import Payload, Table
 from serving.telemetry.observer import Observer
@@ -34,8 +35,8 @@ class Scores:
     """Answer to one scoring request.
 
     Attributes:
-        probability: Probability of bad credit, float32 [rows].
-        bad: Decision per row, bool [rows]: true where probability >= threshold.
+        probability: Probability of bad credit, float32 [rows], rounded where settings say so.
+        bad: Decision per row, bool [rows]: true where the exact probability >= threshold.
         model: "name:version".
         threshold: Decision threshold, a float64 from the model's lineage.
         reasons: Why, if that was asked for.
@@ -66,6 +67,7 @@ class Scorer:
         self._edge = _edge(model)
         self._max_rows = settings.max_rows
         self._max_reasons = settings.max_reasons
+        self._rounding = _rounding(model, settings)
         self._observer = observer
         self._make = partial(_batcher, model, settings, executor, observer)
         self.batcher = self._make(_run, model.seconds_per_row)
@@ -163,6 +165,8 @@ class Scorer:
                 done(probability)
             else:
                 bad = probability >= self._edge
+                if self._rounding is not None:
+                    probability = self._rounding.probability(probability)
                 done(Scores(probability, bad, self.model.tag, self.threshold))
 
         self.batcher.submit(payload, rows, call, answer)
@@ -187,9 +191,12 @@ class Scorer:
                 done(found)
                 return
             self._observer.explained(model.tag, rows)
-            probability = found[:, 0].copy()
-            reasons = Reasons(explainer.fields, explainer.base, found[:, 1:])
+            probability, contribution = found[:, 0].copy(), found[:, 1:]
             bad = probability >= self._edge
+            if self._rounding is not None:
+                probability = self._rounding.probability(probability)
+                contribution = self._rounding.contribution(contribution, probability)
+            reasons = Reasons(explainer.fields, explainer.base, contribution)
             done(Scores(probability, bad, model.tag, self.threshold, reasons))
 
         self._explained().submit(payload, rows, call, answer)
@@ -215,6 +222,13 @@ def _batcher(
         watcher=partial(observer.batch, model.tag, model.precision),
         traced=observer.traced(model.tag, provider=model.provider.name, precision=model.precision),
     )
+
+
+def _rounding(model: LoadedModel, settings: Settings) -> Rounding | None:
+    """Return what rounds the answers; None where they are exact."""
+    if settings.score_decimals is None:
+        return None
+    return Rounding(settings.score_decimals, model.explainer.base if model.explainer else 0.0)
 
 
 def _run_explained(model: LoadedModel, indices: np.ndarray) -> np.ndarray:

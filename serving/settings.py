@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         le=65_535,
         description="Reason codes for each row of a request; 0: none are given.",
     )
+    score_decimals: int | None = Field(
+        None,
+        ge=0,
+        le=6,
+        description="Decimals that probabilities and reasons are rounded to; unset: exact.",
+    )
     max_batch_rows: int = Field(
         1024, ge=1, le=65_536, description="Rows of one model run that several requests share."
     )

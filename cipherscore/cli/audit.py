@@ -39,7 +39,7 @@ def audit(
     cuts: Annotated[int | None, typer.Option(help="Times the table is cut in two for the attacks on tokens and on answers [default: 20, fewer for large tables].", min=1)] = None,
     draws: Annotated[int, typer.Option(help="Times each row is written, where the schema asks for smoothing.", min=1)] = 1,
     seed: SeedOption = 0,
-    only: Annotated[str | None, typer.Option(help="Sections to run, with commas: tokens, classifier, generator [default: all].")] = None,
+    only: Annotated[str | None, typer.Option(help="Sections to run, with commas: tokens, requests, classifier, generator [default: all].")] = None,
     shadows: Annotated[int | None, typer.Option(help="Classifiers trained for the membership attacks [default: by the table's size].", min=4)] = None,
     generators: Annotated[int | None, typer.Option(help="Generators trained for the membership attacks [default: by the table's size].", min=4)] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a classifier's training to attack as well; needs --tokens.")] = None,

@@ -76,6 +76,10 @@ def encrypt(
         int, typer.Option(min=1, help="Write each training row this often, each time with other "
                           "homophones; needs a schema with smoothing (docs/smoothing.md).")
     ] = 1,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Write rows in another order, which only the key "
+                           "gives away (docs/defences.md).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Encrypt a table: bins fitted on training rows, every value replaced by its token.
@@ -100,7 +104,7 @@ def encrypt(
     with progress_bar("encrypt") as update:
         made = encrypt_table(
             table, planned, keys, target, seed=seed, labelled=labelled, draws=draws,
-            progress=lambda done, total: update(done, total, {}),
+            shuffle=shuffle, progress=lambda done, total: update(done, total, {}),
         )  # fmt: skip
     schema_file = fitted_schema or home.schema
     if labelled or fitted_schema:

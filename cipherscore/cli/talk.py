@@ -27,8 +27,9 @@ from cipherscore.cli.common import (
 from cipherscore.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from cipherscore.client import AsyncClient, Client
+    from cipherscore.client import AsyncClient
     from cipherscore.client.sdk import Reason, Score
+    from cipherscore.schema import Schema
 
 AddressOption = Annotated[str, typer.Option(help="gRPC address of the host, HOST:PORT.")]
 TlsOption = Annotated[
@@ -59,6 +60,19 @@ DrawsOption = Annotated[
         max=64,
     ),
 ]
+ShuffleOption = Annotated[
+    bool, typer.Option("--shuffle", help="Send the rows of a request in random order.")
+]
+PadToOption = Annotated[
+    int,
+    typer.Option(help="Pad each request with decoys to a multiple of so many rows, and shuffle it "
+                 "(docs/defences.md).", min=0),
+]  # fmt: skip
+DecoysOption = Annotated[
+    Path | None,
+    typer.Option(help="JSON, CSV or Parquet file of applications to pad with, as many as will be "
+                 "needed; of values that the training rows have."),
+]  # fmt: skip
 
 
 def score(
@@ -80,6 +94,9 @@ def score(
     tls_key: TlsKeyOption = None,
     api_key_file: ApiKeyFileOption = None,
     insecure: InsecureOption = False,
+    shuffle: ShuffleOption = False,
+    pad_to: PadToOption = 0,
+    decoys: DecoysOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Encrypt applications here, have them scored by the host, and print the answers.
@@ -95,14 +112,20 @@ def score(
             raise ConfigurationError(
                 "--draws: the tokens of a token table are drawn already; use --engine remote"
             )
+        if shuffle or pad_to or decoys:
+            raise ConfigurationError(
+                "--shuffle, --pad-to and --decoys hide requests from a host; use --engine remote"
+            )
         score_table(Path(records), target, engine, model, precision, device, as_json=as_json)
         return
     from cipherscore.client import Client
 
     settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
     settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
+    settings |= _disguise(settings["schema"], shuffle, pad_to, decoys)
     with Client(address=address, **settings) as client:
-        scores = client.score(_read_rows(records, client), reasons=reasons, draws=draws)
+        rows = _read_rows(records, client.schema)
+        scores = client.score(rows, reasons=reasons, draws=draws)
 
     def human() -> None:
         view = Table("row", "probability of bad credit", "decision", box=None)
@@ -187,6 +210,9 @@ def gateway(
     tls_key: TlsKeyOption = None,
     api_key_file: ApiKeyFileOption = None,
     insecure: InsecureOption = False,
+    shuffle: ShuffleOption = False,
+    pad_to: PadToOption = 0,
+    decoys: DecoysOption = None,
 ) -> None:
     """Serve POST /predictCreditRisk on the owner's side: raw records in, [[1],[2],…] out."""
     import asyncio
@@ -197,6 +223,7 @@ def gateway(
 
     settings = _connection(schema, keyset, passphrase_file, passphrase_fd)
     settings |= _way(tls_root, tls_cert, tls_key, api_key_file, insecure)
+    settings |= _disguise(settings["schema"], shuffle, pad_to, decoys)
 
     async def listen() -> bool:
         client: AsyncClient = AsyncClient(address=address, **settings)
@@ -244,7 +271,17 @@ def _way(
     }
 
 
-def _read_rows(source: str, client: Client) -> Any:
+def _disguise(
+    schema: Path | str, shuffle: bool, pad_to: int, decoys: Path | None
+) -> dict[str, Any]:
+    """Return what they need to hide order and number of rows."""
+    from cipherscore.schema_file import load_schema
+
+    rows = None if decoys is None else _read_rows(str(decoys), load_schema(schema))
+    return {"shuffle": shuffle, "pad_to": pad_to, "decoys": rows}
+
+
+def _read_rows(source: str, schema: Schema) -> Any:
     """Read raw records: JSON as it is, a CSV or Parquet file as an Arrow table."""
     path = Path(source)
     if source != "-" and path.suffix != ".json":
@@ -252,7 +289,7 @@ def _read_rows(source: str, client: Client) -> Any:
 
         from cipherscore.client.sources import find_table
 
-        batches = list(find_table(client.schema, path).batches())
+        batches = list(find_table(schema, path).batches())
         if not batches:
             raise DataError(f"{source}: the table has no row")
         return pa.Table.from_batches(batches)

@@ -12,6 +12,7 @@ import grpc.aio
 
 from cipherscore.client.attribute_reasons import Wanted
 from cipherscore.client.averaging import Draws
+from cipherscore.client.disguise import Message
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
 from cipherscore.client.session import IN_FLIGHT, Session
@@ -37,24 +38,24 @@ class AsyncClient(Session):
         drawn = Draws(self._codec, wanted.rows, draws, wanted.asked)
         seconds, stub = self._deadline(timeout), self._connect(grpc.aio)
         if isinstance(wanted.rows, Sized) and len(wanted.rows) * draws <= INLINE_RECORDS:
-            requests = drawn.requests(self._requests)
+            messages = drawn.messages(self._messages)
         else:
-            requests = await asyncio.to_thread(drawn.requests, self._requests)
+            messages = await asyncio.to_thread(drawn.messages, self._messages)
         try:
-            scores = await self._score_many(stub, requests, seconds, drawn.read)
+            scores = await self._score_many(stub, messages, seconds, drawn.read)
             return wanted.named(drawn.finish(scores))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 
     async def _score_many(
-        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float, read: Read
+        self, stub: Any, messages: list[Message], seconds: float, read: Read
     ) -> list[Score]:
         scores: list[Score] = []
-        pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
+        pending: deque[tuple[Message, Any]] = deque()
         try:
-            for request in requests:
-                call = stub.Score(request, timeout=seconds, metadata=self._metadata)
-                pending.append((request, call))
+            for message in messages:
+                call = stub.Score(message.request, timeout=seconds, metadata=self._metadata)
+                pending.append((message, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
                     scores += read(sent, await call)

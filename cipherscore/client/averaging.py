@@ -21,12 +21,13 @@ from cipherscore.client.wire import malformed
 from cipherscore.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
+    from cipherscore.client.disguise import Message
     from cipherscore.client.records import RecordCodec
     from cipherscore.proto.v1 import cipherscore_pb2 as pb
     from cipherscore.schema import Schema
 
-    Read = Callable[[pb.ScoreRequest, pb.ScoreResponse], list[Score]]
-    """Reads the scores of one request's rows from the host's answer."""
+    Read = Callable[[Message, pb.ScoreResponse], list[Score]]
+    """Reads the scores of one message's rows from the host's answer."""
 
 MAX_DRAWS = 64
 _TINY = 1e-7
@@ -57,8 +58,8 @@ class Draws:
         self._order: list[int] = []
         self._rows = rows if draws == 1 else _several_times_readable(rows)
 
-    def requests(self, make: Callable[[Any, int], list[pb.ScoreRequest]]) -> list[pb.ScoreRequest]:
-        """Return the requests of all draws, which ``make`` makes of rows and a number of reasons.
+    def messages(self, make: Callable[[Any, int], list[Message]]) -> list[Message]:
+        """Return the messages of all draws, which ``make`` makes of rows and a number of reasons.
 
         Raises:
             DataError, EmptyBatch: As ``make`` says; rows count as the caller counts them.
@@ -73,10 +74,10 @@ class Draws:
             make(self._rows, 0)
             raise
 
-    def read(self, request: pb.ScoreRequest, answer: pb.ScoreResponse) -> list[Score]:
-        """Return the scores of one request's rows; see `read_scores`."""
+    def read(self, message: Message, answer: pb.ScoreResponse) -> list[Score]:
+        """Return the scores of one message's rows, in their order; see `read_scores`."""
         self._thresholds.add(answer.threshold)
-        return read_scores(self._codec, request, answer)
+        return message.in_order(read_scores(self._codec, message.request, answer))
 
     def finish(self, scores: list[Score]) -> list[Score]:
         """Return one score per row, in the caller's order, from those of all requests in theirs.

@@ -56,6 +56,7 @@ def encrypt_table(
     seed: int = 0,
     labelled: bool = True,
     draws: int = 1,
+    shuffle: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Encrypted:
     """Encrypt ``table`` to the Parquet file ``out`` (see `cipherscore.dataset`).
@@ -75,17 +76,24 @@ def encrypt_table(
         out: Parquet file to write.
         seed: Of the split and of the homophones: same seed, same file.
         labelled: Whether the table has the target.
-        draws: How often each training row is written, each time with homophones drawn anew; from 2
-            on rows are shuffled, in an order that nobody without the key can undo.
+        draws: How often each training row is written, each time with homophones drawn anew.
+        shuffle: Write rows in another order, which nobody without the key can undo: each row goes
+            anywhere among the `BLOCK_ROWS` around it.  With two draws or more it is always done.
         progress: Told rows done and to do.
 
     Raises:
-        ConfigurationError: More than one draw, but no target or nothing to draw.
+        ConfigurationError: More than one draw, but no target or nothing to draw; or a table
+            without target is to be shuffled.
         DataError, RecordError: The table does not fit the schema; ``out`` is left as it was.
         SchemaError: ``labelled`` is false and the schema has unfitted fields, or there are too many
             homophones.
     """
     _check_draws(draws, schema, labelled=labelled)
+    if shuffle and not labelled:
+        raise ConfigurationError(
+            "a table without target is for scoring, and its scores come in its order: shuffle the "
+            "raw rows and keep their order, or leave shuffle out"
+        )
     split, label = np.empty(0, np.int8), np.empty(0, np.int8)
     passed = total = 0
     if labelled:
@@ -99,10 +107,11 @@ def encrypt_table(
         _check_draws(draws, schema, labelled=True)  # no level may be frequent enough
     cipher = FieldCipher(keyset, schema)
     codec = RecordCodec(cipher)
-    copies = Copies(cipher, split, seed, draws) if labelled and schema.smoothed else None
-    target = arrow_schema(
-        schema.public(), codec.key_id, seed, labelled=labelled, draws=copies.draws if copies else 0
-    )
+    copies = None
+    if labelled and (schema.smoothed or shuffle):
+        copies = Copies(cipher, split, seed, draws, shuffle=shuffle)
+    said = draws if labelled and schema.smoothed else 0
+    target = arrow_schema(schema.public(), codec.key_id, seed, labelled=labelled, draws=said)
     used: dict[str, set[bytes]] = {f.name: set() for f in schema.fields if copies and f.smoothed}
     written = 0
     with atomic_path(out) as temporary, _writer(temporary, target) as writer:
@@ -193,7 +202,7 @@ def _encoded(
     Errors name the row in the whole table.
     """
     start = 0
-    for batch in _blocks(table, 1 if copies is None else copies.draws):
+    for batch in _blocks(table, copies):
         numbers, rows, nonces = np.arange(start, start + batch.num_rows), None, None
         if copies is not None:
             numbers, nonces = copies.of(numbers)
@@ -207,12 +216,12 @@ def _encoded(
         start += batch.num_rows
 
 
-def _blocks(table: RawTable, draws: int) -> Iterator[pa.RecordBatch | pa.Table]:
-    """Yield the table's batches, with copies cut or joined to about `BLOCK_ROWS` written rows."""
-    if draws == 1:
+def _blocks(table: RawTable, copies: Copies | None) -> Iterator[pa.RecordBatch | pa.Table]:
+    """Yield the table's batches; to be shuffled, cut or joined to about `BLOCK_ROWS` rows."""
+    if copies is None or not copies.shuffled:
         yield from table.batches()
         return
-    most = max(1, BLOCK_ROWS // draws)
+    most = max(1, BLOCK_ROWS // copies.draws)
     waiting: list[pa.RecordBatch] = []
     for whole in table.batches():
         for start in range(0, len(whole), most):

@@ -54,12 +54,22 @@ class Copies:
         cipher: Its keys decide the order, so that nobody without them can undo it.
         split: int8 [rows], as of `cipherscore.client.splits`.
         seed: Of the nonces.
-        draws: Copies of each training row; other rows, which measure, are written once.  With one
-            draw rows keep their order.
+        draws: Copies of each training row; other rows, which measure, are written once.
+        shuffle: Whether rows of one draw are written in another order, too; those of several
+            always are.
     """
 
-    def __init__(self, cipher: FieldCipher, split: np.ndarray, seed: int, draws: int) -> None:
+    def __init__(
+        self,
+        cipher: FieldCipher,
+        split: np.ndarray,
+        seed: int,
+        draws: int = 1,
+        *,
+        shuffle: bool = False,
+    ) -> None:
         self.draws = draws
+        self.shuffled = shuffle or draws > 1
         self._order = cipher.smoothing_prf("order")
         self._split = split
         self._seed = seed
@@ -75,7 +85,7 @@ class Copies:
         draw = np.zeros(len(rows), np.int64)
         draw[len(numbers) :] = np.repeat(np.arange(1, self.draws), len(train))
         nonces = table_nonces(self._seed, rows, draw)
-        if self.draws == 1:
+        if not self.shuffled:
             return rows, nonces
         order = np.argsort(column_draws(self._order, nonces, 0), kind="stable")
         return rows[order], nonces[order]

@@ -36,7 +36,7 @@ def score_requests(
         DataError: A row is wrong, or ``rows`` is nothing that has rows.
         ConfigurationError: A table is given and pyarrow is not installed.
     """
-    step = _rows_per_request(codec, batch_rows)
+    step = rows_per_request(codec, batch_rows)
     table = as_arrow(rows)
     chunks = _record_tables(codec, rows, step) if table is None else _slices(codec, table, step)
     requests = [
@@ -82,7 +82,7 @@ def token_rows(table: pb.TokenTable) -> Iterator[dict[str, bytes]]:
         yield cells
 
 
-def _rows_per_request(codec: RecordCodec, limit: int) -> int:
+def rows_per_request(codec: RecordCodec, limit: int) -> int:
     """Return `limit`, or fewer where that many rows could make more than `REQUEST_BYTES`."""
     columns = [(len(column), max(map(len, column))) for column in codec.levels.values()]
     rows = limit
@@ -108,11 +108,12 @@ def _record_tables(codec: RecordCodec, records: Any, step: int) -> Iterator[pb.T
                 column.append(token)
         yield pb.TokenTable(
             rows=len(columns[0]),
-            columns=[_column(n, tokens) for n, tokens in zip(names, columns, strict=True)],
+            columns=[token_column(n, tokens) for n, tokens in zip(names, columns, strict=True)],
         )
 
 
-def _column(name: str, tokens: list[bytes]) -> pb.TokenColumn:
+def token_column(name: str, tokens: list[bytes]) -> pb.TokenColumn:
+    """Return a column of a request; its dictionary is sorted and tells nothing of their order."""
     dictionary = sorted(set(tokens))
     position = {token: index for index, token in enumerate(dictionary)}
     indices = [position[token] for token in tokens]

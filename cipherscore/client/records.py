@@ -96,6 +96,17 @@ class RecordCodec:
             raise DataError(f"{_record(row)} has fields the schema does not know: {names}")
         return tokens
 
+    def encode_levels(self, levels: Mapping[str, str]) -> dict[str, bytes]:
+        """Return the token of every field of a record given as field name to level.
+
+        Homophones are drawn anew each time.
+        """
+        draws = self._draws(None)
+        return {
+            f.name: self.choices[f.name].choose(levels[f.name], draws[place] if draws else 0)
+            for place, f in enumerate(self.schema.fields)
+        }
+
     def encode_columns(self, records: Sequence[Mapping[str, object]]) -> dict[str, list[bytes]]:
         """Return the tokens of many records by field, after checking every record."""
         encoded = [self.encode(record, row) for row, record in enumerate(records)]

@@ -20,6 +20,7 @@ import grpc
 from cipherscore.client.async_sdk import AsyncClient
 from cipherscore.client.attribute_reasons import Wanted
 from cipherscore.client.averaging import Draws
+from cipherscore.client.disguise import Message
 from cipherscore.client.incoming import ModelInfo, RowCollector, Score
 from cipherscore.client.outgoing import generate_request
 from cipherscore.client.reasons import Reason
@@ -66,26 +67,26 @@ class Client(Session):
         seconds, stub = self._deadline(timeout), self._connect(grpc)
         wanted = Wanted(self._codec, rows, reasons)
         drawn = Draws(self._codec, wanted.rows, draws, wanted.asked)
-        requests = drawn.requests(self._requests)
+        messages = drawn.messages(self._messages)
         try:
-            if len(requests) == 1:  # a future would cost a thread hand-off
-                request = requests[0]
-                answer = stub.Score(request, timeout=seconds, metadata=self._metadata)
-                return wanted.named(drawn.finish(drawn.read(request, answer)))
-            scores = self._score_many(stub, requests, seconds, drawn.read)
+            if len(messages) == 1:  # a future would cost a thread hand-off
+                message = messages[0]
+                answer = stub.Score(message.request, timeout=seconds, metadata=self._metadata)
+                return wanted.named(drawn.finish(drawn.read(message, answer)))
+            scores = self._score_many(stub, messages, seconds, drawn.read)
             return wanted.named(drawn.finish(scores))
         except grpc.RpcError as failure:
             raise translate(failure, self.address, seconds) from None
 
     def _score_many(
-        self, stub: Any, requests: list[pb.ScoreRequest], seconds: float, read: Read
+        self, stub: Any, messages: list[Message], seconds: float, read: Read
     ) -> list[Score]:
         scores: list[Score] = []
-        pending: deque[tuple[pb.ScoreRequest, Any]] = deque()
+        pending: deque[tuple[Message, Any]] = deque()
         try:
-            for request in requests:
-                call = stub.Score.future(request, timeout=seconds, metadata=self._metadata)
-                pending.append((request, call))
+            for message in messages:
+                call = stub.Score.future(message.request, timeout=seconds, metadata=self._metadata)
+                pending.append((message, call))
                 if len(pending) == IN_FLIGHT:
                     sent, call = pending.popleft()
                     scores += read(sent, call.result())

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cipherscore.client.context import forwarded
 from cipherscore.client.credential import Credential
+from cipherscore.client.disguise import Message, disguise_of
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.keys import Keyset
 from cipherscore.client.outgoing import Record, score_requests, token_rows
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.transport import MAX_RETRIES, Address, Tls, Transport
 from cipherscore.errors import ConfigurationError
-from cipherscore.proto.v1 import cipherscore_pb2 as pb
 from cipherscore.proto.v1.cipherscore_pb2_grpc import CipherScoreStub
 from cipherscore.schema import Schema
 from cipherscore.schema_file import load_schema
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    Rows = Iterable[Record] | pd.DataFrame | pa.Table | pa.RecordBatch
+    Rows: TypeAlias = Iterable[Record] | pd.DataFrame | pa.Table | pa.RecordBatch
     Row = dict[str, str | None]
 
 
@@ -51,6 +51,9 @@ class Session:
         timeout: float = DEFAULT_TIMEOUT,
         retries: int = MAX_RETRIES,
         batch_rows: int = DEFAULT_BATCH_ROWS,
+        shuffle: bool = False,
+        pad_to: int = 0,
+        decoys: Rows | None = None,
     ) -> None:
         """Open the keyset and prepare the channel; the host is not called yet.
 
@@ -68,6 +71,11 @@ class Session:
             retries: Further attempts after UNAVAILABLE and RESOURCE_EXHAUSTED, 0 to 4, after the
                 time the host names, else with exponential backoff and jitter.
             batch_rows: Most rows of one message; larger inputs are cut.
+            shuffle: Send the rows of each message in random order; answers come in the caller's.
+            pad_to: Pad each message with decoys to a multiple of so many rows, and shuffle it; 0
+                pads nothing.  docs/defences.md says what either is worth.
+            decoys: Raw rows to pad with, as for `score`, of values that the model's training rows
+                have: the host refuses others, and with them the request.
 
         Raises:
             ConfigurationError: A value is out of range, or plain text would leave this machine.
@@ -81,10 +89,12 @@ class Session:
         self.address = address
         self._credential = None if api_key is None else Credential(api_key)
         self._transport = Transport(Address(address), tls, insecure, retries, self._credential)
-        self._batch_rows = batch_rows
         self.schema = schema if isinstance(schema, Schema) else load_schema(schema)
         opened = keyset if isinstance(keyset, Keyset) else _open(Path(keyset), passphrase)
         self._codec = RecordCodec(FieldCipher(opened, self.schema, key_id))
+        self._disguise, self._batch_rows = disguise_of(
+            self._codec, batch_rows, pad_to, decoys, shuffle=shuffle
+        )
         self._channel: Any = None
         self._stub: Any = None
         self._lock = Lock()
@@ -98,13 +108,16 @@ class Session:
     def encrypt(self, rows: Any) -> list[dict[str, bytes]]:
         """Return each row's tokens by field, for a host that is asked in another protocol.
 
+        Rows are neither shuffled nor padded here.
+
         Args:
             rows: As in ``score``.
 
         Raises:
             DataError: A row is wrong; a `RecordError` names the field and the row.
         """
-        return [row for request in self._requests(rows) for row in token_rows(request.table)]
+        requests = score_requests(self._codec, rows, self._batch_rows)
+        return [row for request in requests for row in token_rows(request.table)]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address!r}, key {self.key_id})"
@@ -131,8 +144,9 @@ class Session:
             raise ConfigurationError(f"the timeout must be a number of seconds above 0: {timeout}")
         return timeout
 
-    def _requests(self, rows: Any, reasons: int = 0) -> list[pb.ScoreRequest]:
-        return score_requests(self._codec, rows, self._batch_rows, reasons)
+    def _messages(self, rows: Any, reasons: int) -> list[Message]:
+        requests = score_requests(self._codec, rows, self._batch_rows, reasons)
+        return [Message(r) if self._disguise is None else self._disguise.of(r) for r in requests]
 
 
 def _open(path: Path, passphrase: str | None) -> Keyset:

@@ -19,7 +19,7 @@ from cipherscore.client import AsyncClient, Client, Score, Tls, outgoing
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.incoming import _levels
 from cipherscore.client.keys import Argon2Parameters, Keyset
-from cipherscore.client.outgoing import _column
+from cipherscore.client.outgoing import token_column
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.transport import DETAIL_LENGTH, Address, Transport
 from cipherscore.errors import (
@@ -375,7 +375,7 @@ class TestGenerate:
     @settings(deadline=None)
     def test_a_column_survives_the_wire(self, choice):
         tokens = [CODEC.tokens["town"][level][0] for level in choice]
-        column = pb.TokenColumn.FromString(_column("town", tokens).SerializeToString())
+        column = pb.TokenColumn.FromString(token_column("town", tokens).SerializeToString())
         assert unpack(column) == tokens
         assert _levels(CODEC, column, len(choice)) == choice
         assert len(column.indices) == len(choice) * (1 if len(set(choice)) <= 256 else 2)
