@@ -81,7 +81,9 @@ def test_contributions_add_up(seed, scale):
     np.testing.assert_allclose(added, logits, rtol=1e-9, atol=1e-9)
     with torch.no_grad():
         chances = network(torch.from_numpy(indices)).double().numpy()
-    np.testing.assert_allclose(1 / (1 + np.exp(-np.clip(added, -99, 99))), chances, atol=2e-5)
+    # The network adds in float32: the larger its logits, the larger what they are rounded by.
+    atol = 2e-5 * max(1.0, scale / 10)
+    np.testing.assert_allclose(1 / (1 + np.exp(-np.clip(added, -99, 99))), chances, atol=atol)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
