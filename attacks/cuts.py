@@ -42,6 +42,8 @@ class Cut:
             as often.
         truth: int32 [rows of the table, fields], the levels of the encrypted half.
         pool: The other half, in random order.
+        origin: Which row of the raw table each row of the encrypted table is.
+        pool_origin: Which row of the raw table each row of the pool is.
     """
 
     number: int
@@ -50,6 +52,8 @@ class Cut:
     table: TokenTable
     truth: Indices
     pool: Auxiliary
+    origin: Rows
+    pool_origin: Rows
 
     @classmethod
     def of(cls, raw: RawData, number: int, seed: int, draws: int = 1) -> Cut:
@@ -99,7 +103,8 @@ class Cut:
         sizes = tuple(len(field.levels) for field in codec.schema.fields)
         truth = _levels(half, codec)[written]
         sample = Auxiliary(pool, raw.label[others], sizes)
-        return cls(number, seed, len(label), table, truth, sample)
+        origin = encrypted[written]
+        return cls(number, seed, len(label), table, truth, sample, origin, others)
 
     def sample(self, share: float, *, shifted: bool) -> Auxiliary:
         """Return the attacker's sample, ``share`` times as many rows as are encrypted.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.answers import Floats
+from attacks.classifier.answers import Floats
 from attacks.recovery import INTERVAL
 
 DRAWS = 400

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks.token_study import KINDS
+from attacks.tokens.study import KINDS
 from cipherscore.errors import ConfigurationError
 from cipherscore.schema import Schema
 
@@ -54,7 +54,7 @@ class Request:
     Args:
         schema: Of the table.
         out: Folder of the report and of the results that an interrupted audit goes on from.
-        kinds: Of the attacker's samples, names of `attacks.token_study.KINDS`.
+        kinds: Of the attacker's samples, names of `attacks.tokens.study.KINDS`.
         cuts: How many times the table is cut; None for as many as its size asks for.
         seed: Of cuts, samples and trainings.
         draws: How often each row is written, where the schema asks for smoothing.

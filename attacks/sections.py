@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attacks import model_plots, plots
-from attacks.classifier_study import classifier_figures, classifier_study
-from attacks.generator_study import generator_figures, generator_study
+from attacks import model_plots
+from attacks.classifier.study import classifier_figures, classifier_study
+from attacks.generator.study import generator_figures, generator_study
 from attacks.request import Request
-from attacks.request_plots import request_plots
-from attacks.request_report import (
+from attacks.requests.plots import request_plots
+from attacks.requests.report import (
     request_facts,
     request_lines,
     request_study,
     request_warnings,
 )
-from attacks.request_study import RequestStudy, requests_content
-from attacks.token_study import TokenStudy, token_tables
+from attacks.requests.study import RequestStudy, requests_content
+from attacks.tokens import plots
+from attacks.tokens.study import TokenStudy, token_tables
 from cipherscore.errors import ConfigurationError, shorten
 from evaluation.folds import RawData
 from evaluation.store import Store, Task

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from attacks.answer_cuts import SETTINGS, Scene, attacked_answers
-from attacks.answers import FULL, ONE, TWO, logit
-from attacks.cuts import Cut
-from attacks.inference import (
+from attacks.classifier.answers import FULL, ONE, TWO, logit
+from attacks.classifier.cuts import SETTINGS, Scene, attacked_answers
+from attacks.classifier.inference import (
     AnswerTable,
     Expectation,
     Imputer,
@@ -17,9 +16,17 @@ from attacks.inference import (
     spread_between,
     with_each_level,
 )
-from attacks.level_models import fit_level_model, level_dataset
-from attacks.reason_log import ReasonLog, grouped
-from attacks.reconstruction import ContributionTable, Reasons, Told, evidence, reconstruct, refine
+from attacks.classifier.level_models import fit_level_model, level_dataset
+from attacks.classifier.reason_log import ReasonLog, grouped
+from attacks.classifier.reconstruction import (
+    ContributionTable,
+    Reasons,
+    Told,
+    evidence,
+    reconstruct,
+    refine,
+)
+from attacks.cuts import Cut
 from attacks.view import Auxiliary
 from tests.support.raw_tables import TINY, tiny_table
 from training.classifier import fit_classifier, predict

@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from attacks import generator_shadows
-from attacks.density import WIDTHS, best_width, closeness, log_density
-from attacks.generator_shadows import ATTACKS, GeneratorShadows, generator_membership
-from attacks.generator_study import VARIANTS, GeneratorStudy, generator_figures
-from attacks.pools import Pool
+from attacks.classifier.pools import Pool
+from attacks.generator import shadows as generator_shadows
+from attacks.generator.density import WIDTHS, best_width, closeness, log_density
+from attacks.generator.shadows import ATTACKS, GeneratorShadows, generator_membership
+from attacks.generator.study import VARIANTS, GeneratorStudy, generator_figures
 from attacks.view import Auxiliary
 from cipherscore.errors import ConfigurationError
 from evaluation.store import Store
@@ -39,7 +39,7 @@ def test_the_density_is_the_kernel_s_and_adds_up_to_one():
 
 
 def test_a_left_out_row_does_not_count_for_itself(monkeypatch):
-    monkeypatch.setattr("attacks.density.CHUNK", 4)
+    monkeypatch.setattr("attacks.generator.density.CHUNK", 4)
     rows = drawn(9, 1)
     found = log_density(rows, rows, SIZES, 0.1, leave_out=True)
     for number, row in enumerate(rows):

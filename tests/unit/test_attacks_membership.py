@@ -7,12 +7,18 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from attacks import membership
-from attacks.answers import DECISION, FORMS, FULL, ONE, TWO, logit
-from attacks.membership import Shadows, by_rightness, by_signal, lira_offline, lira_online
-from attacks.pools import Pool
+from attacks.classifier import membership
+from attacks.classifier.answers import DECISION, FORMS, FULL, ONE, TWO, logit
+from attacks.classifier.membership import (
+    Shadows,
+    by_rightness,
+    by_signal,
+    lira_offline,
+    lira_online,
+)
+from attacks.classifier.pools import Pool
+from attacks.classifier.shadows import ATTACKS, ClassifierShadows, classifier_membership
 from attacks.ranking import _Curve, membership_figures
-from attacks.shadows import ATTACKS, ClassifierShadows, classifier_membership
 from attacks.view import Auxiliary
 from tests.support.raw_tables import TINY, tiny_table
 from training.presets import ClassifierPreset

@@ -7,10 +7,15 @@ from math import log
 import numpy as np
 import pytest
 
-from attacks import command, linkage, request_cuts, requests
-from attacks.link_content import link_content
-from attacks.link_study import changed, link_figures, linked
-from attacks.linkage import (
+from attacks import command
+from attacks.recovery import estimates
+from attacks.requests import cuts as request_cuts
+from attacks.requests import linkage
+from attacks.requests import naming as requests
+from attacks.requests.cuts import RequestCut, draw_tokens, smoothed
+from attacks.requests.link_content import link_content
+from attacks.requests.link_study import changed, link_figures, linked
+from attacks.requests.linkage import (
     KEPT,
     Requests,
     groups,
@@ -20,11 +25,9 @@ from attacks.linkage import (
     token_evidence,
     undivided,
 )
-from attacks.recovery import estimates
-from attacks.request_cuts import RequestCut, draw_tokens, smoothed
-from attacks.request_report import request_facts, request_lines, request_warnings
-from attacks.request_study import DECOYS, RATIOS, SENT, TITLES, RequestStudy, requests_content
-from attacks.requests import Stream
+from attacks.requests.naming import Stream
+from attacks.requests.report import request_facts, request_lines, request_warnings
+from attacks.requests.study import DECOYS, RATIOS, SENT, TITLES, RequestStudy, requests_content
 from attacks.view import Auxiliary
 from cipherscore.client.sources import from_arrow
 from cipherscore.errors import ConfigurationError, DataError

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attacks.annealing import annealed
 from attacks.baselines import mode_guess, random_guess
-from attacks.copies import linked_pairs
 from attacks.cuts import Cut
-from attacks.frequency import by_assignment, by_rank, split
 from attacks.recovery import ideal, recovered
+from attacks.tokens.annealing import annealed
+from attacks.tokens.copies import linked_pairs
+from attacks.tokens.frequency import by_assignment, by_rank, split
 from attacks.view import Auxiliary, KnownRows, TokenTable
 from cipherscore.client.sources import find_table
 from cipherscore.schema import Smoothing

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks.baselines import mode_guess, random_guess
-from attacks.frequency import PSEUDO_ROWS, by_assignment, by_rank
-from attacks.joint import PAIR_ROWS, UNKNOWN, _Climb, joint, known_plaintext
 from attacks.recovery import estimates, ideal, recovered
+from attacks.tokens.frequency import PSEUDO_ROWS, by_assignment, by_rank
+from attacks.tokens.joint import PAIR_ROWS, UNKNOWN, _Climb, joint, known_plaintext
 from attacks.view import Auxiliary, KnownRows, TokenTable
 
 NONE = np.empty(0, np.intp)

@@ -15,7 +15,7 @@ from attacks import command
 from attacks.cuts import Cut
 from attacks.recovery import recovered
 from attacks.report import render
-from attacks.token_study import CLASSES, MATCHING, SHARES, attacked, titles
+from attacks.tokens.study import CLASSES, MATCHING, SHARES, attacked, titles
 from cipherscore.cli.audit import audit
 from cipherscore.client.sources import find_table
 from cipherscore.errors import ConfigurationError, DataError

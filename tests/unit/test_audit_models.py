@@ -10,9 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from attacks import classifier_study, generator_shadows, generator_study
-from attacks.given_classifier import GivenClassifier
-from attacks.given_generator import GivenGenerator
+from attacks.classifier import study as classifier_study
+from attacks.classifier.given import GivenClassifier
+from attacks.generator import shadows as generator_shadows
+from attacks.generator import study as generator_study
+from attacks.generator.given import GivenGenerator
 from attacks.report import render
 from attacks.request import GivenRuns
 from attacks.sections import sections
@@ -97,7 +99,7 @@ def made(owner):
         patch.setattr(classifier_study, "DEFAULT", TINY)
         patch.setattr(generator_study, "DEFAULT", QUICK)
         patch.setattr(generator_shadows, "DRAWN_ROWS", 300)
-        patch.setattr("attacks.given_generator.DRAWN_ROWS", 300)
+        patch.setattr("attacks.generator.given.DRAWN_ROWS", 300)
         result = run(words)
         before = (owner / "audit" / "cuts.json").stat().st_mtime_ns
         assert run(words).exit_code == 0
@@ -209,7 +211,8 @@ def test_trainings_need_their_table_and_a_table_its_trainings(owner):
 
 
 def test_only_known_sections_run():
-    assert [section.name for section in sections()] == ["tokens", "classifier", "generator"]
+    names = ["tokens", "requests", "classifier", "generator"]
+    assert [section.name for section in sections()] == names
     assert [section.name for section in sections(["generator", "tokens"])] == [
         "tokens", "generator"
     ]  # fmt: skip

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from attacks.generator_shadows import ATTACKS, GeneratorShadows, generator_membership
-from attacks.given_generator import GivenGenerator
-from attacks.pools import Pool
+from attacks.classifier.pools import Pool
+from attacks.classifier.shadows import LEAST_MODELS
+from attacks.generator.given import GivenGenerator
+from attacks.generator.shadows import ATTACKS, GeneratorShadows, generator_membership
 from attacks.request import Request
-from attacks.shadows import LEAST_MODELS
 from cipherscore.errors import ConfigurationError
 from evaluation.code_digest import code_digest
 from evaluation.folds import RawData
@@ -71,7 +71,7 @@ class GeneratorStudy:
         whole = Pool.of(raw, MOST_POOL, seed)
         apart = whole.members(seed, APART, REFERENCE_SHARE)
         reference = whole.part(apart).with_label
-        code = code_digest("attacks.generator_shadows")
+        code = code_digest("attacks.generator.shadows")
         facts = {"data": raw.digest, "seed": seed, "code": code}
         self.variants = {}
         for name, (_, epsilon) in VARIANTS.items():

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from attacks.link_content import strongest
+from attacks.requests.link_content import strongest
 from evaluation.plots import BAD, GOOD, GREY, THIRD
 from evaluation.svg import draw
 

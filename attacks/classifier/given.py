@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from attacks.answers import FORMS, Floats
-from attacks.membership import Shadows, by_signal
-from attacks.pools import Members, Pool
+from attacks.classifier.answers import FORMS, Floats
+from attacks.classifier.membership import Shadows, by_signal
+from attacks.classifier.pools import Members, Pool
+from attacks.classifier.shadows import ClassifierShadows, confidence_in, lira_scores, logits_of
 from attacks.ranking import membership_figures
-from attacks.shadows import ClassifierShadows, confidence_in, lira_scores, logits_of
 from attacks.view import Auxiliary
 from cipherscore.dataset import TEST, TokenDataset, read_tokens
 from cipherscore.errors import ConfigurationError, TrainingError
@@ -111,7 +111,7 @@ class GivenClassifier:
         """Read the training; for errors see `GivenTable.of`."""
         table = GivenTable.of(folder, tokens, "classifier")
         schema, count = table.run.schema, shadows or SHADOWS
-        facts = {**table.facts, "seed": seed, "code": code_digest("attacks.given_classifier")}
+        facts = {**table.facts, "seed": seed, "code": code_digest("attacks.classifier.given")}
         kept = store.part("given classifier: shadows", facts)
         found = ClassifierShadows(
             table.pool, count, _preset_of(table.run),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacks.answers import Floats
+from attacks.classifier.answers import Floats
 from attacks.view import Auxiliary, Indices
 from cipherscore.dataset import TRAIN, TokenColumn, TokenDataset
 from cipherscore.schema import PublicField, PublicSchema

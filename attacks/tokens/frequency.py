@@ -31,8 +31,8 @@ def by_assignment(table: TokenTable, auxiliary: Auxiliary) -> Guess:
     guess = []
     for field, size in enumerate(auxiliary.sizes):
         tokens = table.tokens[:, field]
-        seen = _with_label(tokens, table.label, int(tokens.max()) + 1)
-        known = _with_label(auxiliary.levels[:, field], auxiliary.label, size) + PSEUDO_ROWS
+        seen = with_label(tokens, table.label, int(tokens.max()) + 1)
+        known = with_label(auxiliary.levels[:, field], auxiliary.label, size) + PSEUDO_ROWS
         likelihood = seen @ np.log(known / known.sum()).T
         guess.append(linear_sum_assignment(likelihood, maximize=True)[1].astype(np.int32))
     return guess
@@ -80,6 +80,6 @@ def _matched(tokens: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return named
 
 
-def _with_label(column: np.ndarray, label: np.ndarray, size: int) -> np.ndarray:
+def with_label(column: np.ndarray, label: np.ndarray, size: int) -> np.ndarray:
     """Return float64 [size, 2]: rows of each token or level in each class."""
     return np.bincount(2 * column + label, minlength=2 * size).reshape(size, 2).astype(np.float64)

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.answers import DECISION, FORMS, FULL, ONE, TWO, AnswerForm, Floats, ScoringModel
-from attacks.cuts import Cut
-from attacks.inference import (
+from attacks.classifier.answers import (
+    DECISION,
+    FORMS,
+    FULL,
+    ONE,
+    TWO,
+    AnswerForm,
+    Floats,
+    ScoringModel,
+)
+from attacks.classifier.inference import (
     AnswerTable,
     Expectation,
     Imputer,
@@ -23,9 +31,17 @@ from attacks.inference import (
     marginals,
     spread_between,
 )
-from attacks.level_models import LevelModel, fit_level_model
-from attacks.reason_log import ReasonLog
-from attacks.reconstruction import ContributionTable, Reasons, Told, evidence, reconstruct, refine
+from attacks.classifier.level_models import LevelModel, fit_level_model
+from attacks.classifier.reason_log import ReasonLog
+from attacks.classifier.reconstruction import (
+    ContributionTable,
+    Reasons,
+    Told,
+    evidence,
+    reconstruct,
+    refine,
+)
+from attacks.cuts import Cut
 from attacks.view import Auxiliary, Indices
 from evaluation.store import Entry
 from training.presets import ClassifierPreset

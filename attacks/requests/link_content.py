@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attacks.link_study import (
+from attacks.recovery import estimates
+from attacks.requests.link_study import (
     ATTACKERS,
     CHANGED_AMONG_DECOYS,
     DECOY_RATIOS,
@@ -15,14 +16,13 @@ from attacks.link_study import (
     SCORES_CHANGED,
     SENT,
 )
-from attacks.recovery import estimates
 from evaluation.store import Entry
 
 Content = dict[str, Any]
 
 
 def link_content(entries: list[Entry], seed: int) -> Content:
-    """Return the figures of `attacks.link_study.linked` over cuts, by strength of smoothing."""
+    """Return figures of `attacks.requests.link_study.linked` over cuts, by smoothing strength."""
     counts = sorted({int(key.rpartition("/")[2]) for key in entries[0]["figures"]})
     over = {part: _over(entries, part, seed) for part in ("figures", "rank_1", "by_score", "named")}
     by_score = [

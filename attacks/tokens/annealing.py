@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from scipy.special import logsumexp  # type: ignore[import-untyped]
 
-from attacks.copies import linked_pairs
-from attacks.frequency import PSEUDO_ROWS
+from attacks.tokens.copies import linked_pairs
+from attacks.tokens.frequency import PSEUDO_ROWS
 from attacks.view import Auxiliary, Guess, Indices, KnownRows, TokenTable
 
 PAIR_ROWS = 10.0

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from attacks.generator_shadows import DRAWN_ROWS, reference_density, signals
-from attacks.given_classifier import GivenTable
-from attacks.membership import by_signal
-from attacks.pools import Members
+from attacks.classifier.given import GivenTable
+from attacks.classifier.membership import by_signal
+from attacks.classifier.pools import Members
+from attacks.generator.shadows import DRAWN_ROWS, reference_density, signals
 from attacks.ranking import membership_figures
 from attacks.view import Indices
 from evaluation.code_digest import code_digest
@@ -45,7 +45,7 @@ class GivenGenerator:
     def of(cls, folder: Path, tokens: Path, seed: int, store: Store) -> GivenGenerator:
         """Read the training; for errors see `GivenTable.of`."""
         table = GivenTable.of(folder, tokens, "generator")
-        facts = {**table.facts, "seed": seed, "code": code_digest("attacks.given_generator")}
+        facts = {**table.facts, "seed": seed, "code": code_digest("attacks.generator.given")}
         return cls(table, seed, store.part("given generator", facts))
 
     def tasks(self) -> Iterator[Task]:

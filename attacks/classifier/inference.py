@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from attacks.answers import AnswerForm, Floats, ScoringModel, logit
+from attacks.classifier.answers import AnswerForm, Floats, ScoringModel, logit
 from attacks.view import Auxiliary, Indices
 
 LogShares = list[Floats]

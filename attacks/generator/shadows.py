@@ -1,7 +1,8 @@
 """Generators trained on random halves of one pool of rows, and the attacks on their rows.
 
-As for classifiers (`attacks.shadows`): each generator is attacked in turn, with the others as the
-attacker's shadows, and the control is another generator, of which it is asked what that learned.
+As for classifiers (`attacks.classifier.shadows`): each generator is attacked in turn, with the
+others as the attacker's shadows, and the control is another generator, of which it is asked what
+that learned.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from attacks.answers import Floats
-from attacks.density import best_width, closeness, log_density
-from attacks.membership import Shadows, by_signal, lira_offline, lira_online
-from attacks.pools import Members, Pool
+from attacks.classifier.answers import Floats
+from attacks.classifier.membership import Shadows, by_signal, lira_offline, lira_online
+from attacks.classifier.pools import Members, Pool
+from attacks.generator.density import best_width, closeness, log_density
 from attacks.ranking import membership_figures
 from attacks.view import Indices
 from evaluation.store import Entry, Task

@@ -20,8 +20,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from attacks.frequency import by_rank
-from attacks.joint import joint
+from attacks.tokens.frequency import by_rank
+from attacks.tokens.joint import joint
 from attacks.view import Auxiliary, Guess, Indices, TokenTable
 
 PARTS = 5

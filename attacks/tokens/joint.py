@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from scipy.special import gammaln  # type: ignore[import-untyped]
 
-from attacks.frequency import PSEUDO_ROWS, by_assignment, by_rank
+from attacks.tokens.frequency import PSEUDO_ROWS, by_assignment, by_rank
 from attacks.view import Auxiliary, Guess, Indices, KnownRows, TokenTable
 
 PAIR_ROWS = 2.0

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from attacks.answer_cuts import INFERENCE, RECONSTRUCTION, SETTINGS, Scene, attacked_answers
-from attacks.answers import FORMS
+from attacks.classifier.answers import FORMS
+from attacks.classifier.cuts import INFERENCE, RECONSTRUCTION, SETTINGS, Scene, attacked_answers
+from attacks.classifier.given import GivenClassifier
+from attacks.classifier.pools import Pool
+from attacks.classifier.shadows import (
+    ATTACKS,
+    LEAST_MODELS,
+    ClassifierShadows,
+    classifier_membership,
+    mean_of,
+)
 from attacks.cuts import Cut
-from attacks.given_classifier import GivenClassifier
-from attacks.pools import Pool
 from attacks.recovery import SAMPLES, estimates
 from attacks.request import Request
-from attacks.shadows import ATTACKS, LEAST_MODELS, ClassifierShadows, classifier_membership, mean_of
 from cipherscore.errors import ConfigurationError
 from evaluation.code_digest import code_digest
 from evaluation.folds import RawData
@@ -74,8 +80,8 @@ class ClassifierStudy:
                 f"{LEAST_MODELS} or more"
             )
         facts = {"data": raw.digest, "seed": seed, "preset": asdict(DEFAULT)}
-        trained = {**facts, "code": code_digest("attacks.shadows")}
-        answered = {**facts, "code": code_digest("attacks.answer_cuts")}
+        trained = {**facts, "code": code_digest("attacks.classifier.shadows")}
+        answered = {**facts, "code": code_digest("attacks.classifier.cuts")}
         target = raw.schema.target
         self.costs = (target.cost_false_good, target.cost_false_bad)
         kept = store.part("classifier: shadows", trained)

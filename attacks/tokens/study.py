@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from attacks.annealing import annealed
 from attacks.baselines import mode_guess, random_guess
 from attacks.cuts import SHIFT, Cut
-from attacks.frequency import by_assignment, by_rank, split
-from attacks.joint import joint, known_plaintext
 from attacks.recovery import SAMPLES, estimates, ideal, recovered
+from attacks.tokens.annealing import annealed
+from attacks.tokens.frequency import by_assignment, by_rank, split
+from attacks.tokens.joint import joint, known_plaintext
 from attacks.view import Attack, Guess
 from cipherscore.schema import Field, Schema
 from evaluation.code_digest import code_digest
@@ -57,15 +57,19 @@ SMOOTHED_MATCHING: Matching = {
 """Attacks on tables in which a level may have several."""
 
 
-def matching(schema: Schema) -> Matching:
-    """Return the attacks without known rows for tables of a schema."""
-    smoothed = any(field.smoothing for field in schema.fields)
+def matching(*, smoothed: bool) -> Matching:
+    """Return the attacks without known rows, for tables with or without homophones."""
     return SMOOTHED_MATCHING if smoothed else MATCHING
+
+
+def is_smoothed(schema: Schema) -> bool:
+    """Return whether some field is to have homophones."""
+    return any(field.smoothing for field in schema.fields)
 
 
 def titles(schema: Schema) -> dict[str, str]:
     """Return what the report calls the attacks on tables of a schema, baselines first."""
-    attacks = matching(schema)
+    attacks = matching(smoothed=is_smoothed(schema))
     best = "joint" if "joint" in attacks else "annealed"
     return {
         **BASELINES,
@@ -112,7 +116,7 @@ class TokenStudy:
         self.seed = seed
         self.draws = draws
         self.titles = titles(raw.schema)
-        code = code_digest("attacks.token_study")
+        code = code_digest("attacks.tokens.study")
         facts = {"data": raw.digest, "seed": seed, "draws": draws, "code": code}
         self._kept = store.part("tokens", facts)
 
@@ -128,7 +132,7 @@ class TokenStudy:
 
     def _attacked(self, kind: str, number: int) -> Entry:
         cut = Cut.of(self.raw, number, self.seed, self.draws)
-        attacks = matching(self.raw.schema)
+        attacks = matching(smoothed=is_smoothed(self.raw.schema))
         return {str(share): attacked(cut, share, kind, attacks) for share in SHARES}
 
 
@@ -214,7 +218,8 @@ def _sample(study: TokenStudy, kind: str, share: float, classes: dict[str, list[
 
 def _strongest(study: TokenStudy, found: Mapping[str, np.ndarray], fields: list[int]) -> str:
     """Return the attack without known rows that names most cells of some fields."""
-    return max(matching(study.raw.schema), key=lambda name: float(found[name][:, fields].mean()))
+    attacks = matching(smoothed=is_smoothed(study.raw.schema))
+    return max(attacks, key=lambda name: float(found[name][:, fields].mean()))
 
 
 def _members(name: str, fields: Sequence[Field]) -> list[int]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp  # type: ignore[import-untyped]
 
-from attacks.answers import Floats
-from attacks.inference import one_hot
+from attacks.classifier.answers import Floats
+from attacks.classifier.inference import one_hot
 from attacks.view import Indices
 
 WIDTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm  # type: ignore[import-untyped]
 
-from attacks.answers import AnswerForm, Floats, ScoringModel
-from attacks.inference import (
+from attacks.classifier.answers import AnswerForm, Floats, ScoringModel
+from attacks.classifier.inference import (
     AnswerTable,
     Imputer,
     LogShares,

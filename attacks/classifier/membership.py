@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.answers import Floats
+from attacks.classifier.answers import Floats
 
 SHADOWS_OF_SPREAD = 32
 """A row's own spread over the shadows weighs against that of all rows as its shadows to these."""

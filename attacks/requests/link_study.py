@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from attacks.linkage import (
+from attacks.requests.cuts import RequestCut, smoothed
+from attacks.requests.linkage import (
     Floats,
     Requests,
     groups,
@@ -17,8 +18,7 @@ from attacks.linkage import (
     token_evidence,
     undivided,
 )
-from attacks.request_cuts import RequestCut, smoothed
-from attacks.requests import Stream, read, with_score
+from attacks.requests.naming import Stream, read, with_score
 from attacks.view import Indices
 from evaluation.folds import RawData
 from evaluation.store import Entry

@@ -21,9 +21,9 @@ from scipy.stats import norm  # type: ignore[import-untyped]
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from attacks.answers import Floats
-from attacks.inference import Imputer
-from attacks.reconstruction import ContributionTable, Reasons
+from attacks.classifier.answers import Floats
+from attacks.classifier.inference import Imputer
+from attacks.classifier.reconstruction import ContributionTable, Reasons
 from attacks.view import Auxiliary, Indices
 
 MOST_GROUPS = 12

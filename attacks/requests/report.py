@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attacks.link_content import strongest
-from attacks.request_study import RequestStudy
+from attacks.requests.link_content import strongest
+from attacks.requests.study import RequestStudy
 from evaluation.folds import RawData
 from evaluation.store import Store
 

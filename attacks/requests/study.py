@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-from attacks import requests
 from attacks.baselines import mode_guess, random_guess
-from attacks.link_content import link_content
-from attacks.link_study import SENT, changed, linked
 from attacks.recovery import SAMPLES, estimates
-from attacks.request_cuts import RequestCut
-from attacks.requests import RequestAttack, Stream
+from attacks.requests import naming as requests
+from attacks.requests.cuts import RequestCut
+from attacks.requests.link_content import link_content
+from attacks.requests.link_study import SENT, changed, linked
+from attacks.requests.naming import RequestAttack, Stream
 from attacks.view import Auxiliary, Guess, Indices
 from evaluation.code_digest import code_digest
 from evaluation.folds import RawData
@@ -93,7 +93,7 @@ class RequestStudy:
         self.cuts = cuts
         self.seed = seed
         self.preset = preset
-        code = code_digest("attacks.request_study")
+        code = code_digest("attacks.requests.study")
         identity = {"data": raw.digest, "seed": seed, "code": code, "preset": repr(preset)}
         self._kept = store.part("requests", identity)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.linkage import Requests
-from attacks.requests import Stream
+from attacks.requests.linkage import Requests
+from attacks.requests.naming import Stream
 from attacks.view import Auxiliary, Indices
 from cipherscore.client.encryption import FieldCipher
 from cipherscore.client.fitting import without_unused

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.answers import FORMS, AnswerForm, Floats
-from attacks.level_models import fit_level_model
-from attacks.membership import (
+from attacks.classifier.answers import FORMS, AnswerForm, Floats
+from attacks.classifier.level_models import fit_level_model
+from attacks.classifier.membership import (
     Shadows,
     by_rightness,
     by_signal,
     lira_offline,
     lira_online,
 )
-from attacks.pools import Members, Pool
+from attacks.classifier.pools import Members, Pool
 from attacks.ranking import membership_figures
 from evaluation.store import Entry, Task
 from training.evaluation import auc

@@ -1,0 +1,1 @@
+"""Attacks on the classifier and its answers."""

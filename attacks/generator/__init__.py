@@ -1,0 +1,1 @@
+"""Attacks on the generator and its rows."""

@@ -1,0 +1,1 @@
+"""Attacks on the stream of scoring requests."""

@@ -1,0 +1,1 @@
+"""Attacks on encrypted tables: which token stands for which level?"""
