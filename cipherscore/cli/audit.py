@@ -56,7 +56,7 @@ def audit(
     """
     from attacks.command import audit
     from attacks.request import GivenRuns, Request
-    from attacks.token_study import KINDS
+    from attacks.tokens.study import KINDS
     from cipherscore.client.sources import find_table
     from cipherscore.schema_file import load_schema
 

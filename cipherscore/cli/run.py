@@ -2,6 +2,10 @@
 
 Each step is a process of its own running one of the commands above, with the passphrase given to
 the owner's steps only, so that the demonstration has the same walls as a real deployment.
+
+The classifier learns from, and scores, sums of points (docs/scorecards.md).  The generator needs
+every field, and whose tokens these are, so its table and its training stay with the owner, and the
+host gets the model.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import socket
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +30,15 @@ from cipherscore.cli.children import Servers, Steps, host_environment
 from cipherscore.cli.common import DEFAULT_SCHEMA, HOME_VARIABLE, Home, out
 from cipherscore.errors import ConfigurationError
 from cipherscore.files import write_bytes, write_json
-from cipherscore.schema_file import load_schema
+from cipherscore.schema import Schema
+from cipherscore.schema_file import load_schema, save_schema
+from cipherscore.scorecards import DEFAULT_LEVELS, DEFAULT_VIEWS, Scorecards, planned_fields
 
 KINDS = ("classifier", "generator")
 PASSPHRASE_VARIABLE = "CIPHERSCORE_PASSPHRASE"  # noqa: S105 - a name, no secret
 KEYSET_VARIABLE = "CIPHERSCORE_KEYSET"
+SCORECARDS = 1
+"""That the host sees by default; docs/frontier.md says why."""
 
 
 def run(
@@ -40,6 +49,7 @@ def run(
     http_port: Annotated[int, typer.Option(help="HTTP port of the host.")] = 3000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port of the host.")] = 50051,
     gateway_port: Annotated[int, typer.Option(help="HTTP port of the owner's gateway.")] = 8049,
+    scorecards: Annotated[int | None, typer.Option(help="Sums of points that the host sees of an applicant (docs/scorecards.md); 0 shows it each field's token [default: 1, or 0 where the schema smooths fields].", min=0)] = None,
     again: Annotated[bool, typer.Option("--again", help="Encrypt and train again even if models are in production.")] = False,
 ) -> None:  # fmt: skip
     """Do it all: key, data, encrypt, train, export, register, promote, serve, score, generate.
@@ -49,7 +59,7 @@ def run(
     ports = (http_port, grpc_port, gateway_port)
     for port in ports:
         _check_free(port)
-    job = MainJob(Home(), schema, data, preset, seed)
+    job = MainJob(Home(), Plan.of(schema, scorecards), data, preset, seed)
     started = time.monotonic()
     # A closed terminal must not leave servers behind either.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -69,18 +79,55 @@ def run(
         servers.wait()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What of a table the host gets to see.
+
+    Args:
+        fields: The schema in which each column is a field.
+        scored: The schema that applicants are scored with; the same where there are no scorecards.
+    """
+
+    fields: Schema
+    scored: Schema
+
+    @classmethod
+    def of(cls, name: str, count: int | None) -> Plan:
+        """Plan with ``count`` scorecards, where the schema itself says nothing of them.
+
+        Raises:
+            SchemaError: There is no such schema, or it cannot have as many scorecards.
+        """
+        schema = load_schema(name)
+        if schema.scorecards is not None:
+            return cls(replace(schema, fields=schema.inputs, scorecards=None), schema)
+        if count is None:
+            smoothed = any(field.smoothing for field in schema.fields)
+            count = 0 if smoothed else SCORECARDS
+        if not count:
+            return cls(schema, schema)
+        cards = planned_fields(count, DEFAULT_LEVELS, DEFAULT_VIEWS)
+        scored = replace(schema, fields=cards, scorecards=Scorecards(schema.fields))
+        return cls(schema, scored)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the generator has a table of its own, which stays with the owner."""
+        return self.scored is not self.fields
+
+
 class MainJob:
     """The steps from nothing to promoted models, and the questions asked of the service."""
 
-    def __init__(self, home: Home, schema: str, data: Path | None, preset: str, seed: int) -> None:
+    def __init__(self, home: Home, plan: Plan, data: Path | None, preset: str, seed: int) -> None:
         self.home = home
-        self.schema = schema
+        self.plan = plan
         self.data = ["--data", str(data)] if data else []
         self.preset = preset
         self.seed = str(seed)
         self.passphrase = home.owner / "passphrase"
         self.applicant = home.owner / "applicant.json"
-        self.name = load_schema(schema).name
+        self.name = plan.fields.name
         self.models = {kind: f"{self.name}-{kind}" for kind in KINDS}
         self._steps = Steps()
 
@@ -93,10 +140,11 @@ class MainJob:
 
     def ready(self) -> bool:
         """Whether keyset, applicant, this schema fitted, and both production models are there."""
-        needed = [self.home.schema, self.applicant]
+        needed = [self.home.schema, self.applicant, self.made_with]
         if not (self._has_keyset() and all(path.exists() for path in needed)):
             return False
-        if load_schema(self.home.schema).name != self.name:
+        found = load_schema(self.home.schema)
+        if found.name != self.name or len(found.fields) != len(self.plan.scored.fields):
             return False
         versions = json.loads(self._host("models", "list", "--json", capture=True))
         names = {v["model"].split(":")[0] for v in versions if v["stage"] == "production"}
@@ -108,7 +156,7 @@ class MainJob:
             if self.secret and not self.passphrase.exists():
                 write_bytes(self.passphrase, secrets.token_urlsafe(24).encode() + b"\n", 0o600)
             self._owner("keys", "create")
-        self._owner("encrypt", "--schema", self.schema, "--seed", self.seed, *self.data)
+        self._encrypt()
         self._pick_applicant()
         with ThreadPoolExecutor(len(KINDS)) as pool:
             done = [pool.submit(self._make_model, kind) for kind in KINDS]
@@ -125,11 +173,41 @@ class MainJob:
         out.print("\n[bold]One applicant of the test rows, scored on tokens:[/bold]")
         self._owner("score", str(self.applicant), "--address", address)
         out.print("\n[bold]Ten synthetic applicants, made on tokens, decrypted here:[/bold]")
-        self._owner("generate", "-n", "10", "--seed", self.seed, "--address", address)
+        schema = ["--schema", str(self.made_with)]
+        self._owner("generate", "-n", "10", "--seed", self.seed, "--address", address, *schema)
+
+    @property
+    def made_with(self) -> Path:
+        """The fitted schema that reads made rows."""
+        return self.home.owner / "fields.toml" if self.plan.apart else self.home.schema
+
+    def _encrypt(self) -> None:
+        """Encrypt the host's table and, where that is another one, the generator's."""
+        common = ["--seed", self.seed, *self.data]
+        planned = self.home.owner / "planned.toml"
+        save_schema(self.plan.scored, planned)
+        self._owner("encrypt", "--schema", str(planned), *common)
+        if self.plan.apart:
+            save_schema(self.plan.fields, planned)
+            self._owner("encrypt", "--schema", str(planned), "--out", str(self._own_tokens),
+                        "--fitted-schema", str(self.made_with), *common)  # fmt: skip
+        planned.unlink()
+
+    @property
+    def _own_tokens(self) -> Path:
+        return self.home.owner / "fields.parquet"
 
     def _make_model(self, kind: str) -> None:
-        self._host("train", kind, "--preset", self.preset, "--seed", self.seed, label=kind)
-        exported = json.loads(self._host("export", kind, "--json", capture=True, label=kind))
+        own: list[str] = []
+        train = ["train", kind, "--preset", self.preset, "--seed", self.seed]
+        export = ["export", kind, "--json"]
+        if kind == "generator" and self.plan.apart:
+            folder = str(self.home.owner / "generator")
+            own = ["--tokens", str(self._own_tokens)]
+            train += ["--out", folder]
+            export += ["--run", folder]
+        self._host(*train, *own, label=kind)
+        exported = json.loads(self._host(*export, *own, capture=True, label=kind))
         self._host("models", "promote", exported["model"], label=kind)
 
     def _pick_applicant(self) -> None:
@@ -138,7 +216,7 @@ class MainJob:
         from cipherscore.dataset import TEST, read_tokens
 
         row = int((read_tokens(self.home.tokens).split == TEST).argmax())
-        schema = load_schema(self.schema)
+        schema = self.plan.scored
         path = Path(self.data[1]) if self.data else None
         record = read_records(find_table(schema, path), schema, [row])[0]
         del record[schema.target.name]
@@ -186,6 +264,7 @@ def _show_urls(job: MainJob, ports: tuple[int, int, int]) -> None:
     home, (http_port, grpc_port, gateway_port) = job.home, ports
     address = [] if grpc_port == 50051 else ["--address", f"127.0.0.1:{grpc_port}"]
     owner = " ".join(["", *job.secret, *address])
+    made = f" --schema {job.made_with}" if job.plan.apart else ""
     view = Table(box=None, show_header=False, pad_edge=False)
     view.add_row("service, HTTP", f"http://127.0.0.1:{http_port}/v1/docs")
     view.add_row(
@@ -201,7 +280,7 @@ def _show_urls(job: MainJob, ports: tuple[int, int, int]) -> None:
         *([f"export {HOME_VARIABLE}={chosen}"] if chosen else []),
         f"curl -s -d @{job.applicant} http://127.0.0.1:{gateway_port}/predictCreditRisk",
         f".venv/bin/cipherscore score {job.applicant}{owner}",
-        f".venv/bin/cipherscore generate -n 5 --credit bad{owner}",
+        f".venv/bin/cipherscore generate -n 5 --credit bad{owner}{made}",
         f"curl -s http://127.0.0.1:{http_port}/v1/models",
         ".venv/bin/cipherscore models list",
     ):

@@ -45,6 +45,7 @@ class MainJob:
     Args:
         home: CIPHERSCORE_HOME.
         scratch: Working folder of the processes, and their cache.
+        scorecards: Whether the host sees scorecards only, as by default, or each field's token.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class MainJob:
     ports: tuple[int, int, int] = field(
         default_factory=lambda: (free_port(), free_port(), free_port())
     )
+    scorecards: bool = False
     process: subprocess.Popen[bytes] | None = None
     seconds: float = 0.0
 
@@ -93,7 +95,8 @@ class MainJob:
         """The arguments of `cipherscore run`."""
         http, grpc, gateway = map(str, self.ports)
         ports = ["--http-port", http, "--grpc-port", grpc, "--gateway-port", gateway]
-        return ["run", "--data", str(SAMPLE), *ports]
+        cards = [] if self.scorecards else ["--scorecards", "0"]
+        return ["run", "--data", str(SAMPLE), *cards, *ports]
 
     def spawn(self, **more: str) -> subprocess.Popen[bytes]:
         """Start ``cipherscore run`` in a session of its own, as a terminal does."""
