@@ -29,11 +29,12 @@ def audit(request: Request, source: RawTable, progress: Progress = silent) -> di
     Everything runs on one thread.  Interrupt it, run it again: it goes on where it stopped.
 
     Raises:
-        ConfigurationError: There is no such section, ``out`` holds a foreign file, or the schema
-            asks for smoothing and a section cannot do with it, or several draws are asked for
-            without smoothing.
+        ConfigurationError: There is no such section, ``out`` holds a foreign file, the schema has
+            scorecards, or asks for smoothing and a section cannot do with it, or several draws are
+            asked for without smoothing.
         DataError: The table cannot be used, or has too few rows.
     """
+    _check_fields(request)
     chosen = _fit_for_smoothing(request, sections(request.only))
     raw = RawData.read(request.schema, source)
     if request.fresh:
@@ -59,6 +60,15 @@ def audit(request: Request, source: RawTable, progress: Progress = silent) -> di
     content["warnings"] = report.warnings(content)
     report.write(content, request.out)
     return content
+
+
+def _check_fields(request: Request) -> None:
+    if request.schema.scorecards is not None:
+        raise ConfigurationError(
+            f"schema {request.schema.name!r} has scorecards: the attacks name what single fields "
+            "hold, which it does not encrypt. Audit the table with the same schema without "
+            "[scorecards]; `python -m benchmarks.scorecards` measures what sums of points give away"
+        )
 
 
 def _fit_for_smoothing(request: Request, chosen: Sequence[Section]) -> list[Section]:

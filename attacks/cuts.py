@@ -22,7 +22,7 @@ from cipherscore.client.records import RecordCodec
 from cipherscore.client.sources import from_arrow
 from cipherscore.client.tables import encode_batch, field_column, level_indices
 from cipherscore.dataset import TRAIN
-from cipherscore.errors import ConfigurationError, DataError
+from cipherscore.errors import DataError
 from evaluation.folds import RawData, Rows
 
 SHIFT = 3.0
@@ -68,16 +68,8 @@ class Cut:
             draws: How often each row is written, for a schema with smoothing.
 
         Raises:
-            ConfigurationError: The schema has scorecards.
             DataError: The table is too small to divide.
         """
-        if raw.schema.scorecards is not None:
-            raise ConfigurationError(
-                f"schema {raw.schema.name!r} has scorecards: the attacks name what single fields "
-                "hold, which it does not encrypt. Audit the table with the same schema without "
-                "[scorecards]; docs/scorecards.md says what sums of points give away, and how it "
-                "is measured"
-            )
         if raw.rows < LEAST_ROWS:
             raise DataError(f"{raw.rows} rows are too few to audit; give {LEAST_ROWS} or more")
         encrypted, others = halves(raw, np.random.default_rng([seed, number]))

@@ -13,6 +13,7 @@ from typing import Literal
 from cipherscore.client.reasons import Reason, read_reasons
 from cipherscore.client.records import RecordCodec
 from cipherscore.client.wire import malformed, unpacked
+from cipherscore.errors import shorten
 from cipherscore.proto.v1 import cipherscore_pb2 as pb
 
 Decision = Literal["good", "bad"]
@@ -161,7 +162,11 @@ def _levels(codec: RecordCodec, column: pb.TokenColumn, rows: int) -> list[str |
     dictionary, name = list(column.dictionary), column.field
     indices = unpacked(column.indices, len(dictionary), rows)
     if name not in codec.schema.by_name:
-        raise malformed("a field that the schema does not know")
+        raise malformed(
+            f"schema {codec.schema.name!r} has no field {shorten(name)}; give the fitted schema of "
+            "the table that the model was trained on (`cipherscore run` keeps the generator's in "
+            "owner/fields.toml)"
+        )
     levels = [codec.decode({name: token})[name] for token in dictionary]
     return [levels[index] for index in indices]
 

@@ -21,6 +21,7 @@ from cipherscore.client.sources import find_table
 from cipherscore.errors import ConfigurationError, DataError
 from cipherscore.schema import Binning, Field, Schema, Target
 from cipherscore.schema_file import load_schema, save_schema
+from cipherscore.scorecards import Scorecards, planned_fields
 from evaluation.folds import RawData
 from tests.support.pages import Page
 from tests.support.raw_tables import tiny_table
@@ -104,6 +105,13 @@ def test_several_draws_need_smoothing(tmp_path):
     schema = load_schema("german-credit")
     with pytest.raises(ConfigurationError, match=r"3 draws of schema .* which has no smoothing"):
         command.audit(command.Request(schema, tmp_path, draws=3), find_table(schema, None))
+
+
+def test_a_schema_with_scorecards_is_refused(tmp_path):
+    schema = load_schema("german-credit")
+    cards = replace(schema, fields=planned_fields(1, 8), scorecards=Scorecards(schema.fields))
+    with pytest.raises(ConfigurationError, match=r"has scorecards: .* without \[scorecards\]"):
+        command.audit(command.Request(cards, tmp_path), find_table(schema, None))
 
 
 def test_german_credit_is_named_almost_whole():

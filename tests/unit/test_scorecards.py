@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
-from attacks.cuts import Cut
 from cipherscore import cli
 from cipherscore.client.checking import check_table
 from cipherscore.client.dealing import dealt, dependence
@@ -27,7 +26,7 @@ from cipherscore.client.sources import from_arrow
 from cipherscore.client.splits import stratified_split
 from cipherscore.client.tables import encode_batch
 from cipherscore.dataset import TRAIN, read_tokens
-from cipherscore.errors import ConfigurationError, DataError, RecordError, SchemaError
+from cipherscore.errors import DataError, RecordError, SchemaError
 from cipherscore.schema import Binning, Field, Grouping, Schema, Scorecards, Smoothing, Target
 from cipherscore.schema_file import format_schema, load_schema, parse_schema
 from cipherscore.scorecards import planned_fields
@@ -430,12 +429,6 @@ def test_an_evaluation_reads_attributes_and_encrypts_sums():
     made = smote_rows(raw, fold, in_plain(dataset, codec), 0)
     assert set(made.columns) == set(dataset.columns)
     assert (made.label == 1).all()
-
-
-def test_an_audit_says_that_it_attacks_single_fields():
-    raw = RawData.read(schema_of(), from_arrow(table_of()))
-    with pytest.raises(ConfigurationError, match=r"'cards' has scorecards.*without"):
-        Cut.of(raw, 0, 0)
 
 
 def test_from_infer_to_rotate(tmp_path, monkeypatch):
