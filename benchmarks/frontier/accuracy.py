@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.frontier.protections import Protection
+from benchmarks.smoothing_training import fixed_keyset
 from cipherscore.client.keys import Keyset
 from cipherscore.dataset import TokenDataset
 from evaluation.drawn import drawn_fold
@@ -48,7 +49,7 @@ class Cost:
 
 def costs(raw: RawData, protection: Protection, count: int, take: int, seed: int) -> list[Cost]:
     """Return the costs of the first ``take`` of ``count`` folds."""
-    keyset = Keyset.create()
+    keyset = fixed_keyset(seed)
     chosen = islice(folds(raw, 1, count, seed), take)
     return [_cost(raw, protection, fold, keyset, seed) for fold in chosen]
 
