@@ -166,15 +166,16 @@ def markdown(summary: Mapping[str, Mapping[str, Any]], title: str) -> str:
     lines = [f"# {title}", "", f"| {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * 8]
     for setting, entry in summary.items():
         area = f"{entry['auc']['mean']:.4f}" if "auc" in entry else ""
-        loss = _reach(entry["auc_loss"], 1, 4) if "auc" in entry else ""
+        loss = reach(entry["auc_loss"], 1, 4) if "auc" in entry else ""
         shares = [f"{100 * entry[name]['mean']:.1f} %" for name in ("mode", "label", "informed")]
-        above, worst = _reach(entry["above_mode"], 100, 1), 100 * entry["worst"]["above_mode"]
+        above, worst = reach(entry["above_mode"], 100, 1), 100 * entry["worst"]["above_mode"]
         rest = [f"{worst:.1f}", f"{100 * entry['alone']['mean']:.1f} %"]
         lines.append(f"| {' | '.join([setting, area, loss, *shares, above, *rest])} |")
     return "\n".join(lines) + "\n"
 
 
-def _reach(figure: Mapping[str, float], factor: float, digits: int) -> str:
+def reach(figure: Mapping[str, float], factor: float, digits: int) -> str:
+    """Return mean and interval of a figure, in brackets."""
     mean, low, high = (f"{factor * figure[k]:.{digits}f}" for k in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 

@@ -23,7 +23,6 @@ and options is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -38,6 +37,7 @@ from benchmarks.frontier.figure import draw
 from benchmarks.frontier.protections import Protection, fields, protections
 from benchmarks.frontier.recovery import KNOWING, MODE, attacked
 from benchmarks.scorecards import attacked as scored_alone
+from benchmarks.scorecards import kept, reach
 from cipherscore.client.sources import find_table
 from cipherscore.files import write_bytes, write_json
 from cipherscore.schema_file import load_schema
@@ -86,19 +86,14 @@ def markdown(summary: Mapping[str, Mapping[str, Any]], title: str) -> str:
     lines = [f"# {title}", "", f"| {' | '.join(COLUMNS)} |"]
     lines.append("| --- | ---: | ---: | --- |" + " ---: |" * (len(COLUMNS) - 4))
     for entry in summary.values():
-        shares = [_reach(entry[name], 100, 1) for name in ("cells", "above_mode", "knowing")]
+        shares = [reach(entry[name], 100, 1) for name in ("cells", "above_mode", "knowing")]
         cells = [
-            entry["title"], f"{entry['auc']['mean']:.4f}", _reach(entry["auc_loss"], 1, 4),
+            entry["title"], f"{entry['auc']['mean']:.4f}", reach(entry["auc_loss"], 1, 4),
             entry["strongest"], *shares, f"{entry['tokens']:.0f}", f"{entry['row_bytes']:.0f}",
             f"{1e6 * entry['row_seconds']:.1f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _reach(figure: Mapping[str, float], factor: float, digits: int) -> str:
-    mean, low, high = (f"{factor * figure[k]:.{digits}f}" for k in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 def measured(
@@ -132,15 +127,6 @@ def scores_alone(raw: RawData, options: argparse.Namespace, base: Mapping[str, A
     cuts, _ = scored_alone(raw, options.cuts, options.seed, scores=True)
     recovery = {MODE: cuts["mode"], "informed": cuts["informed"]}
     return {"title": SCORES_TITLE, "recovery": recovery, "costs": base["costs"]}
-
-
-def kept(file: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the results that ``file`` holds of the same table and options, else none."""
-    try:
-        found = json.loads(file.read_text())
-    except FileNotFoundError:
-        return {}
-    return dict(found["results"]) if found["asked"] == asked else {}
 
 
 def write(
