@@ -51,6 +51,8 @@ BASE = "plain"
 """The protection that losses are losses to."""
 SCORES, SCORES_TITLE = "scores", "none, but only scores are seen"
 """What no protection hides from a host that scores."""
+SIMPLEST = ("reading", "informed", "rank", "assignment", "joint", "annealed", "shared key")
+"""Attacks; of equally strong ones the first is named."""
 COLUMNS = (
     "protection", "AUC", "AUC loss", "strongest attack", "cells", "above mode", "meaning known",
     "tokens", "bytes/row", "µs/row",
@@ -64,7 +66,7 @@ def summarise(results: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, 
         attacks = {attack: np.array(shares) for attack, shares in found["recovery"].items()}
         mode = attacks.pop(MODE)
         tried = {attack: s for attack, s in attacks.items() if attack != KNOWING} or attacks
-        strongest = max(tried, key=lambda attack: float(tried[attack].mean()))
+        strongest = max(sorted(tried, key=SIMPLEST.index), key=lambda a: float(tried[a].mean()))
         figures = {
             "mode": mode, "cells": tried[strongest], "above_mode": tried[strongest] - mode,
             "knowing": attacks.get(KNOWING, tried[strongest]),
