@@ -8,7 +8,7 @@ For each protection of `benchmarks.frontier.protections`, on one table:
   it; the attacker has its tokens and labels, and the other half in plain.  Every attack that fits
   is run, and the one that names most cells on the average over the cuts counts; cells of *all*
   fields count, also of those that the host is not shown.  Beside it stand the attacker who knows
-  what each token means, whom no attack on tokens exceeds, and the guess of each field's most
+  what each token means, whom no better naming can help, and the guess of each field's most
   frequent level.
 - **AUC** of our classifier, default preset, cross-validated; everything is fitted on training rows,
   and each test row is sent once.  Protections that show the same table share the figure: training

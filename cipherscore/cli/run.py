@@ -183,15 +183,18 @@ class MainJob:
 
     def _encrypt(self) -> None:
         """Encrypt the host's table and, where that is another one, the generator's."""
-        common = ["--seed", self.seed, *self.data]
-        planned = self.home.owner / "planned.toml"
-        save_schema(self.plan.scored, planned)
-        self._owner("encrypt", "--schema", str(planned), *common)
+        self._encrypt_as(self.plan.scored)
         if self.plan.apart:
-            save_schema(self.plan.fields, planned)
-            self._owner("encrypt", "--schema", str(planned), "--out", str(self._own_tokens),
-                        "--fitted-schema", str(self.made_with), *common)  # fmt: skip
-        planned.unlink()
+            apart = ["--out", str(self._own_tokens), "--fitted-schema", str(self.made_with)]
+            self._encrypt_as(self.plan.fields, *apart)
+
+    def _encrypt_as(self, schema: Schema, *more: str) -> None:
+        planned = self.home.owner / "planned.toml"
+        save_schema(schema, planned)
+        try:
+            self._owner("encrypt", "--schema", str(planned), "--seed", self.seed, *self.data, *more)
+        finally:
+            planned.unlink()
 
     @property
     def _own_tokens(self) -> Path:
